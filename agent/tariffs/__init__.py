@@ -1,0 +1,1 @@
+"""Plug-ins: one file each, one line each in the registry below."""

@@ -1,0 +1,35 @@
+"""What a kilowatt-hour costs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Price(Struct, frozen=True, gc=False):
+    """A price in force: rate + adders, with tax. 1e-18 currency units per kWh, so that no decimal price is rounded."""
+
+    rate: str
+    atto_per_kwh: int
+
+
+class Tariff(Protocol):
+    """Total: every instant has a price. Pure: the same instant (and kWh so far), the same price. Instants are integer
+    nanoseconds of UTC, intervals half-open."""
+
+    name: str
+    currency: str                    # ISO 4217
+    timezone: str                    # IANA
+
+    def price_at(self, instant_ns: int, used_mj: int = 0) -> Price:
+        """The price at an instant; ``used_mj`` is the site's energy since ``period_start`` (read by tiers only)."""
+
+    def next_change(self, instant_ns: int) -> int:
+        """The first instant after ``instant_ns`` at which time alone may change the price; FOREVER_NS for never."""
+
+    def tier_end_mj(self, instant_ns: int, used_mj: int) -> int | None:
+        """The ``used_mj`` at which the present tier ends; None where the price does not depend on use."""
+
+    def period_start(self, instant_ns: int) -> int | None:
+        """When the tier period around an instant began; None where there are no tiers."""
