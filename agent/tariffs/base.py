@@ -12,6 +12,7 @@ class Price(Struct, frozen=True, gc=False):
 
     rate: str
     atto_per_kwh: int
+    known: bool = True               # False: the price series does not reach this instant; nothing is priced then
 
 
 class Tariff(Protocol):
