@@ -215,6 +215,7 @@ class Totals(Struct, frozen=True, gc=False):
 
     device_energy_mj: Mapping[str, int]                                   # uuid
     device_gap_ns: Mapping[str, int]                                      # uuid
+    device_unpriced_mj: Mapping[str, int]                                 # uuid; energy that no known price covered
     device_state_ns: Mapping[tuple[str, str], int]                        # uuid, state
     energy_mj: Mapping[tuple[str, Workload], int]
     gpu_ns: Mapping[tuple[str, Workload], int]

@@ -143,6 +143,8 @@ class Pricing:
                 key = (share.uuid, share.workload, "energy", currency)
                 cost, carry = energy_cost_nano(part_mj, price_atto, self._carries.get(key, 0))
                 self._carries[key] = carry
+            else:
+                rate, price_atto = "", 0
             charges.append(Charge(
                 uuid=share.uuid, workload=share.workload, component="energy", currency=currency, tariff=tariff,
                 rate=rate, price=price_atto, start_utc_ns=start_ns, end_utc_ns=end_ns, energy_mj=part_mj,
