@@ -1,0 +1,168 @@
+"""One tick, all stages in order: reading, energy, attribution, pricing, ledger, snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agent import __version__
+from agent.attribution import Attribution, instances_by_parent
+from agent.batch import Batch
+from agent.budgets import BudgetBook
+from agent.clock import Clock
+from agent.energy import EnergyMeter, method_of
+from agent.idle import IdleJudge
+from agent.journal import Journal
+from agent.ledger import Ledger
+from agent.model import (
+    AgentStatus,
+    BudgetStatus,
+    DeviceReading,
+    DeviceStatus,
+    EnergyInterval,
+    Reading,
+    Share,
+    Snapshot,
+    Workload,
+    WorkloadStatus,
+)
+from agent.pricing import Pricing
+from agent.tags.resolver import WorkloadResolver
+from agent.units import NS_PER_S, split_integer
+
+
+class Stages:
+    """What the configuration decides: replaced whole by a reload, between two ticks."""
+
+    def __init__(self, *, site: str, tag_keys: tuple[str, ...], resolver: WorkloadResolver, attribution: Attribution,
+                 pricing: Pricing, idle: IdleJudge, budgets: BudgetBook) -> None:
+        self.site = site
+        self.tag_keys = tag_keys
+        self.resolver = resolver
+        self.attribution = attribution
+        self.pricing = pricing
+        self.idle = idle
+        self.budgets = budgets
+
+
+class Pipeline:
+    """Carries readings through the stages. Used by one thread; snapshots may be handed to any other."""
+
+    def __init__(self, stages: Stages, ledger: Ledger, clock: Clock, flush_interval_ns: int) -> None:
+        self.stages = stages
+        self._ledger = ledger
+        self._clock = clock
+        self._energy = EnergyMeter(ledger.meters())
+        self.journal = Journal(ledger, flush_interval_ns, self._observe)
+        self.config_reload_success = True
+        self.probe_restarts = 0
+        self._budgets: tuple[BudgetStatus, ...] = ()
+        self._ticks = 0
+        self._missed_ticks = 0
+        self._dropped_ticks = 0
+        self._tick_seconds = 0.0
+        self._last: Reading | None = None
+        self._states: Mapping[str, str] = {}
+        self._workloads: tuple[WorkloadStatus, ...] = ()
+
+    def tick(self, reading: Reading) -> Snapshot:
+        """Carry one reading through every stage. Commits before it publishes."""
+        started_ns = self._clock.monotonic_ns()
+        stages = self.stages
+        stages.attribution.learn(reading)
+        self._states = stages.idle.judge(reading)
+        if self.journal.full:
+            self._dropped_ticks += 1
+        else:
+            self._book(reading)
+        self.journal.flush_if_due(started_ns, reading.utc_ns)
+        self._last = reading
+        self._ticks += 1
+        self._tick_seconds = (self._clock.monotonic_ns() - started_ns) / NS_PER_S
+        return self.snapshot()
+
+    def _book(self, reading: Reading) -> None:
+        stages = self.stages
+        devices = {device.uuid: device for device in reading.devices}
+        instances = instances_by_parent(reading)
+        intervals = self._energy.advance(reading)
+        charges = []
+        statuses: list[WorkloadStatus] = []
+        for interval in intervals:
+            device, parts = devices[interval.uuid], instances.get(interval.uuid, ())
+            state = self._states.get(interval.uuid, "unknown")
+            shares = stages.attribution.split(interval, device, parts, state)
+            for share in shares:
+                charges += stages.pricing.charge(share, device.name)
+            statuses += self._now(interval, shares, device, parts)
+        self._workloads = tuple(statuses)
+        names = {uuid: device.name for uuid, device in devices.items()}
+        self.journal.batch.add(reading.session, reading.sequence, names, intervals, self._states, charges, self._energy.states)
+
+    def _now(self, interval: EnergyInterval, shares: tuple[Share, ...], device: DeviceReading,
+             instances: list[DeviceReading] | tuple[()]) -> list[WorkloadStatus]:
+        """What each workload draws at this moment: the device's power, split as the interval's energy was."""
+        live = [share for share in shares if share.method != "unwatched"]
+        if device.power_mw is None or not live:
+            return []
+        pricing = self.stages.pricing
+        weights = [share.energy_mj for share in live]
+        powers = split_integer(device.power_mw, weights if any(weights) else [share.gpu_ns for share in live])
+        memory = self._memory(device, instances)
+        return [
+            WorkloadStatus(
+                uuid=share.uuid, workload=share.workload, power_mw=power_mw, memory_used_bytes=memory.get(share.workload),
+                cost_nano_per_hour=pricing.nano_per_hour(
+                    interval.end_utc_ns, power_mw, device.name, (share.gpu_ns, interval.elapsed_ns)),
+                method=share.method)
+            for share, power_mw in zip(live, powers, strict=True)
+        ]
+
+    def _memory(self, device: DeviceReading, instances: list[DeviceReading] | tuple[()]) -> dict[Workload, int]:
+        memory: dict[Workload, int] = {}
+        for holder in (device, *instances):
+            for process in holder.processes or ():
+                if process.memory_bytes is not None:
+                    workload = self.stages.attribution.workload(process, holder)
+                    memory[workload] = memory.get(workload, 0) + process.memory_bytes
+        return memory
+
+    def missed(self, ticks: int) -> None:
+        """Count ticks that did not take place in time."""
+        self._missed_ticks += ticks
+
+    def judge_budgets(self) -> None:
+        """Evaluate the budgets now; snapshots carry the result until the next call."""
+        self._budgets = self.stages.budgets.judge(self._clock.utc_ns())
+
+    def _observe(self, batch: Batch) -> None:
+        for (minute_ns, workload, currency), cost_nano in batch.spend.items():
+            self.stages.budgets.observe(minute_ns, workload, currency, cost_nano)
+
+    def snapshot(self, *, stale: bool = False) -> Snapshot:
+        """What there is to see now. ``stale``: the probe did not answer, so no device is up and nothing draws."""
+        now_ns = self._clock.utc_ns()
+        last, stages = self._last, self.stages
+        return Snapshot(
+            utc_ns=now_ns, tag_keys=stages.tag_keys, site=stages.site, currency=stages.pricing.currency,
+            driver_version=last.driver_version if last else "", simulated=bool(last and last.simulated), stale=stale,
+            devices=tuple(self._device(device, stale=stale) for device in last.devices) if last else (),
+            workloads=() if stale else self._workloads, totals=self._ledger.totals, budgets=self._budgets,
+            tariff=stages.pricing.status(now_ns), host=last.host if last and not stale else None,
+            agent=AgentStatus(
+                version=__version__, last_sample_utc_ns=last.utc_ns if last else None, ticks=self._ticks,
+                missed_ticks=self._missed_ticks, tick_seconds=self._tick_seconds, ledger_ok=self.journal.ok,
+                config_reload_success=self.config_reload_success, dropped_series=stages.resolver.overflowed,
+                probe_restarts=self.probe_restarts, queued_ticks=self.journal.queued_ticks,
+                dropped_ticks=self._dropped_ticks))
+
+    def _device(self, device: DeviceReading, *, stale: bool) -> DeviceStatus:
+        up = device.failed is None and not stale
+        return DeviceStatus(
+            uuid=device.uuid, index=device.index, name=device.name, up=up,
+            energy_method="mig" if device.parent_uuid else method_of(device),
+            state=self._states.get(device.uuid, "unknown") if up else "unknown",
+            power_mw=device.power_mw if up else None, power_limit_mw=device.power_limit_mw if up else None,
+            utilization_ratio=device.utilization_ratio if up else None,
+            memory_used_bytes=device.memory_used_bytes if up else None,
+            memory_total_bytes=device.memory_total_bytes if up else None,
+            temperature_celsius=device.temperature_celsius if up else None)

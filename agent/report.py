@@ -1,0 +1,86 @@
+"""Usage rows as a table for people, CSV for spreadsheets, JSON for programs. Every figure is exact."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from agent.ledger_query import UsageRow
+from agent.units import MJ_PER_KWH, NANO, NS_PER_HOUR
+
+FIGURES = ("energy_kwh", "gpu_hours", "emissions_kg", "cost", "currency")
+_UG_PER_KG = 10**9
+
+
+def _ratio(amount: int, unit: int, places: int) -> Decimal:
+    return (Decimal(amount) / Decimal(unit)).quantize(Decimal(1).scaleb(-places))
+
+
+def figures(row: UsageRow) -> dict[str, Any]:
+    """A row's figures: energy in kWh (to 1 mWh), time in hours, emissions in kg, cost in currency units, exact."""
+    return {
+        "energy_kwh": _ratio(row.energy_mj, MJ_PER_KWH, 6),
+        "gpu_hours": _ratio(row.gpu_ns, NS_PER_HOUR, 6),
+        "emissions_kg": _ratio(row.emissions_ug, _UG_PER_KG, 6),
+        "cost": _ratio(row.cost_nano, NANO, 9),
+        "currency": row.currency,
+    }
+
+
+def documents(rows: Sequence[UsageRow], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows as plain mappings: keys, then figures. What ``--format json`` and the API give."""
+    return [dict(zip(by, row.keys, strict=True)) | figures(row) for row in rows]
+
+
+def totals(rows: Sequence[UsageRow]) -> list[UsageRow]:
+    """One sum a currency. Energy and time stand once, on the rows where they were booked."""
+    sums: dict[str, list[int]] = {}
+    for row in rows:
+        total = sums.setdefault(row.currency, [0, 0, 0, 0])
+        for i, amount in enumerate((row.energy_mj, row.gpu_ns, row.cost_nano, row.emissions_ug)):
+            total[i] += amount
+    return [UsageRow((), currency, *total) for currency, total in sorted(sums.items())]
+
+
+def as_json(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
+    encoder = msgspec.json.Encoder(decimal_format="number")
+    document = {"by": list(by), "rows": documents(rows, by), "totals": [figures(total) for total in totals(rows)]}
+    return msgspec.json.format(encoder.encode(document), indent=2).decode() + "\n"
+
+
+def as_csv(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*by, *FIGURES], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(documents(rows, by))
+    return out.getvalue()
+
+
+def as_table(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
+    """Columns for the eye: cost to a hundredth of a cent, a total line for each currency."""
+    header = [*by, "kWh", "GPU hours", "kg CO2e", "cost", ""]
+    lines = [[*row.keys, *_cells(row)] for row in rows]
+    sums = [["total" if i == 0 else "" for i in range(len(by))] + _cells(total) for total in totals(rows)]
+    widths = [max(len(line[i]) for line in [header, *lines, *sums]) for i in range(len(header))]
+    texts = len(by)
+
+    def text(line: list[str]) -> str:
+        cells = [c.ljust(w) if i < texts or i == len(header) - 1 else c.rjust(w)
+                 for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        return "  ".join(cells).rstrip()
+
+    ruler = "  ".join("-" * width for width in widths)
+    return "\n".join([text(header), ruler, *map(text, lines), ruler, *map(text, sums)]) + "\n"
+
+
+def _cells(row: UsageRow) -> list[str]:
+    return [f"{_ratio(row.energy_mj, MJ_PER_KWH, 3):,}", f"{_ratio(row.gpu_ns, NS_PER_HOUR, 2):,}",
+            f"{_ratio(row.emissions_ug, _UG_PER_KG, 3):,}", f"{_ratio(row.cost_nano, NANO, 4):,}", row.currency]
+
+
+FORMATS: dict[str, Callable[[Sequence[UsageRow], Sequence[str]], str]] = {"table": as_table, "csv": as_csv, "json": as_json}
