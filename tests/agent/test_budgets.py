@@ -233,3 +233,20 @@ def test_windows_equal_a_plain_sum_over_five_minute_buckets(
                 exact += cost * inside
             expected = float(exact / NANO * HOUR_NS / length)
             assert only(target, now).burn_ratio[window] == pytest.approx(expected, abs=2e-9)
+
+
+def test_a_late_charge_counts_in_a_window_already_summed() -> None:
+    now = ns("2026-11-22T12:00+00:00")
+    target = book(budget(limit=Decimal(720)))
+    for spent in (1, 2):
+        target.observe(now - HOUR_NS // 3, KRONOS, "CNY", NANO)
+        assert only(target, now).burn_ratio["1h"] == pytest.approx(spent)
+
+
+def test_the_present_period_outlives_visits_to_many_others() -> None:
+    now = ns("2026-11-22T12:00+00:00")
+    target = book(budget())
+    for year in range(2031, 2041):
+        target.observe(now, KRONOS, "CNY", 1)
+        target.observe(ns(f"{year}-06-01T00:00+00:00"), KRONOS, "CNY", 1)
+    assert only(target, now + 1).spent_nano == 10
