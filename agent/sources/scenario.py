@@ -67,8 +67,8 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 _OFFICE_BUSY: Final = (
-    0.18, 0.15, 0.14, 0.14, 0.16, 0.20, 0.28, 0.38, 0.50, 0.58, 0.62, 0.60,
-    0.56, 0.60, 0.64, 0.64, 0.62, 0.58, 0.52, 0.46, 0.40, 0.34, 0.28, 0.22,
+    0.34, 0.31, 0.30, 0.30, 0.32, 0.35, 0.40, 0.46, 0.54, 0.60, 0.62, 0.61,
+    0.58, 0.61, 0.64, 0.64, 0.62, 0.59, 0.55, 0.51, 0.47, 0.43, 0.39, 0.36,
 )  # fmt: skip
 
 DEFAULT_SCENARIO: Final = Scenario(
@@ -77,7 +77,7 @@ DEFAULT_SCENARIO: Final = Scenario(
         SimulatedWorkload(
             gpus=(0,), user="serving", command="python -m vllm.entrypoints.openai.api_server", memory_gib=40,
             tags={"project": "kronos", "team": "quant", "model": "kronos-base", "model_version": "1.0"},
-            busy=_OFFICE_BUSY, weekend=0.6,
+            busy=_OFFICE_BUSY, weekend=0.8,
         ),
         SimulatedWorkload(
             gpus=(0,), user="serving", command="python serve.py --canary", memory_gib=12,
