@@ -1,0 +1,210 @@
+"""One GPU, or one MIG instance, as NVML shows it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from agent.clock import Clock
+from agent.model import DeviceReading, PowerSample, ProcessUse, UtilizationSample
+from agent.sources import nvml
+from agent.sources.nvml import Fault, Handle, Nvml
+from agent.sources.processes import ProcessTable
+from agent.units import NS_PER_S, NS_PER_US
+
+LACKING_RETRY_NS = 300 * NS_PER_S      # what a device does not support is asked again after so long
+SLOW_PERIOD_NS = 60 * NS_PER_S         # power limit and MIG mode change by an administrator's hand only
+_CLOCK_SLACK_US = 2_000_000            # how far the driver's clock may be ahead of ours
+_FIRST_SPAN_US = 1_000_000             # how far back the first utilization samples reach
+
+_T = TypeVar("_T")
+
+
+class Gpu:
+    """A GPU, known by its UUID: its handle and index may change under it. Remembers what it lacks, so that a tick asks
+    only what is answered."""
+
+    def __init__(self, driver: Nvml, clock: Clock, uuid: str, name: str, runtime: RuntimeStatus) -> None:
+        self.uuid, self.name, self.index = uuid, name, -1
+        self.handle: Handle | None = None
+        self.mig = False
+        self.lost = False                                  # the last read says so
+        self._driver, self._clock, self._runtime = driver, clock, runtime
+        self._lacking: dict[str, tuple[int, str]] = {}     # field -> when to ask again, NVML's text
+        self._limit_mw: int | None = None
+        self._slow_until_ns = -1
+        self._utilization_seen_us = 0
+        self._power_seen_us = 0
+        self._away = ""
+
+    def attach(self, handle: Handle, index: int) -> None:
+        """The driver shows this GPU under that handle now."""
+        self.handle, self.index, self.lost = handle, index, False
+        self._slow_until_ns = -1
+
+    def detach(self, why: str) -> None:
+        """The driver does not show this GPU now, and why."""
+        self.handle, self._away = None, why
+
+    def close(self) -> None:
+        self._runtime.close()
+
+    def read(self, processes: ProcessTable) -> list[DeviceReading]:
+        """This GPU and, where it is divided, each of its instances. Never raises Fault: a failure is in the reading."""
+        if self.handle is None:
+            return [self._failed(self._away)]
+        if self._runtime.suspended():
+            asleep = "suspended by runtime power management, and not woken"
+            return [DeviceReading(
+                uuid=self.uuid, index=self.index, name=self.name, boottime_ns=self._clock.boottime_ns(),
+                power_limit_mw=self._limit_mw, processes=(), errors={"energy_mj": asleep, "power_mw": asleep})]
+        try:
+            return [self._whole(self.handle, processes), *self._instances(self.handle, processes)]
+        except Fault as fault:
+            self.lost = fault.code != nvml.NOT_SUPPORTED
+            return [self._failed(str(fault))]
+
+    def _failed(self, why: str) -> DeviceReading:
+        return DeviceReading(uuid=self.uuid, index=self.index, name=self.name,
+                             boottime_ns=self._clock.boottime_ns(), failed=why)
+
+    def _whole(self, handle: Handle, processes: ProcessTable) -> DeviceReading:
+        """Raises Fault when the GPU is lost, or answers nothing at all."""
+        driver, asked = self._driver, _Asked(self._lacking, self._clock.monotonic_ns())
+        if asked.now_ns >= self._slow_until_ns:
+            self._slow_until_ns = asked.now_ns + SLOW_PERIOD_NS
+            self._limit_mw = asked("power_limit_mw", driver.power_limit_mw, handle)
+            try:
+                self.mig = driver.mig_enabled(handle)
+            except Fault:
+                self.mig = False                           # a GPU without MIG says "not supported"
+        before_ns = self._clock.boottime_ns()
+        energy_mj = asked("energy_mj", driver.energy_mj, handle)
+        power_mw = asked("power_mw", driver.power_mw, handle)
+        after_ns = self._clock.boottime_ns()
+        instant_mw = asked("power_instant_mw", driver.power_instant_mw, handle)
+        percent = asked("utilization_ratio", driver.utilization_percent, handle)
+        memory = asked("memory_used_bytes", driver.memory_bytes, handle)
+        celsius = asked("temperature_celsius", driver.temperature_celsius, handle)
+        uses: tuple[ProcessUse, ...] | None = ()           # a divided GPU's processes are on its instances
+        utilization: tuple[UtilizationSample, ...] = ()
+        if not self.mig:
+            uses = asked("processes", lambda h: _uses(driver.processes(h), processes), handle)
+            utilization = asked("utilization_samples", self._utilization, handle) or ()
+        power_samples: tuple[PowerSample, ...] = ()
+        if "energy_mj" in self._lacking:
+            power_samples = asked("power_samples", self._power, handle) or ()
+        asked.raise_if_dead()
+        return DeviceReading(
+            uuid=self.uuid, index=self.index, name=self.name, boottime_ns=(before_ns + after_ns) // 2,
+            energy_mj=energy_mj, power_mw=power_mw, power_instant_mw=instant_mw, power_limit_mw=self._limit_mw,
+            utilization_ratio=None if percent is None else percent / 100,
+            memory_used_bytes=memory[0] if memory else None, memory_total_bytes=memory[1] if memory else None,
+            temperature_celsius=celsius, processes=uses, power_samples=power_samples,
+            utilization_samples=utilization, errors=asked.errors)
+
+    def _instances(self, handle: Handle, processes: ProcessTable) -> list[DeviceReading]:
+        """MIG instances: memory and processes of their own. Their energy is the whole GPU's, and is not repeated."""
+        if not self.mig:
+            return []
+        readings = []
+        for instance in self._driver.mig_handles(handle):
+            asked = _Asked({}, 0)
+            uuid = asked("uuid", self._driver.uuid, instance)
+            if uuid is None:                               # destroyed since it was listed
+                continue
+            name = asked("name", self._driver.name, instance)
+            memory = asked("memory_used_bytes", self._driver.memory_bytes, instance)
+            readings.append(DeviceReading(
+                uuid=uuid, index=self.index, name=name or self.name, boottime_ns=self._clock.boottime_ns(),
+                parent_uuid=self.uuid, mig_slices=asked("mig_slices", self._driver.mig_slices, instance),
+                memory_used_bytes=memory[0] if memory else None, memory_total_bytes=memory[1] if memory else None,
+                processes=asked("processes", lambda h: _uses(self._driver.processes(h), processes), instance),
+                errors=asked.errors))
+        return readings
+
+    def _utilization(self, handle: Handle) -> tuple[UtilizationSample, ...]:
+        now_us = self._clock.utc_ns() // NS_PER_US
+        until_us = now_us + _CLOCK_SLACK_US
+        if not 0 < self._utilization_seen_us <= until_us:  # the first look, or the wall clock was set back
+            self._utilization_seen_us = now_us - _FIRST_SPAN_US
+        samples = self._driver.utilization_samples(handle, self._utilization_seen_us, until_us)
+        self._utilization_seen_us = max((s.timestamp_us for s in samples), default=self._utilization_seen_us)
+        return samples
+
+    def _power(self, handle: Handle) -> tuple[PowerSample, ...]:
+        if self._power_seen_us > self._clock.utc_ns() // NS_PER_US + _CLOCK_SLACK_US:
+            self._power_seen_us = 0                        # the wall clock was set back
+        samples = self._driver.power_samples(handle, self._power_seen_us)
+        if samples:
+            self._power_seen_us = samples[-1].timestamp_us
+        return samples
+
+
+class _Asked:
+    """The questions of one look at one device, and what became of them."""
+
+    def __init__(self, lacking: dict[str, tuple[int, str]], now_ns: int) -> None:
+        self.errors: dict[str, str] = {}
+        self.now_ns = now_ns
+        self._lacking = lacking
+        self._answers = 0
+        self._hard: Fault | None = None
+
+    def __call__(self, field: str, question: Callable[[Handle], _T], handle: Handle) -> _T | None:
+        known = self._lacking.get(field)
+        if known is not None and self.now_ns < known[0]:
+            self.errors[field] = known[1]
+            return None
+        try:
+            answer = question(handle)
+        except Fault as fault:
+            if fault.code == nvml.GPU_IS_LOST:
+                raise
+            self.errors[field] = str(fault)
+            if fault.code in nvml.LACKING:
+                self._lacking[field] = (self.now_ns + LACKING_RETRY_NS, str(fault))
+            else:
+                self._hard = self._hard or fault
+            return None
+        if known is not None:
+            del self._lacking[field]
+        self._answers += 1
+        return answer
+
+    def raise_if_dead(self) -> None:
+        """Raises the first hard Fault when nothing at all was answered."""
+        if self._answers == 0 and self._hard is not None:
+            raise self._hard
+
+
+def _uses(found: dict[int, tuple[int | None, str]], processes: ProcessTable) -> tuple[ProcessUse, ...]:
+    ticks = processes.start_ticks
+    return tuple([ProcessUse(pid, ticks(pid), memory, kind) for pid, (memory, kind) in found.items()])
+
+
+class RuntimeStatus:
+    """Whether the kernel has put a PCI device to sleep (power/runtime_status): any NVML call would wake it."""
+
+    def __init__(self, sysfs: Path, address: str) -> None:
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(sysfs / "bus/pci/devices" / address / "power/runtime_status",
+                                       os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return                                         # no such file: it does not sleep
+
+    def suspended(self) -> bool:
+        if self._descriptor < 0:
+            return False
+        try:
+            return os.pread(self._descriptor, 32, 0).startswith(b"suspended")
+        except OSError:
+            return False                                   # the device is gone; NVML will say so
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
