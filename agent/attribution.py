@@ -39,6 +39,10 @@ class Attribution:
             present = {(p.pid, p.start_ticks) for d in reading.devices for p in d.processes or ()}
             self._facts = {key: facts for key, facts in self._facts.items() if key in present}
 
+    def remember(self, previous: Attribution) -> None:
+        """Take over another's facts: the probe sends each process's only once."""
+        self._facts.update(previous._facts)
+
     def workload(self, process: ProcessUse, device: DeviceReading) -> Workload:
         """The workload that a process on a device belongs to."""
         return self._resolve(self._facts.get((process.pid, process.start_ticks)), device.uuid, device.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from agent.energy import MeterState
-from agent.model import Charge, EnergyInterval, Workload
+from agent.model import INCLUDED_IN_RENT, Charge, EnergyInterval, Workload
 from agent.pricing import BUCKET_NS
 from agent.units import NS_PER_S
 
@@ -72,7 +72,7 @@ class Batch:
             total[2] += charge.emissions_ug
             if not charge.rate:
                 self.devices.setdefault(uuid, [0, 0, 0])[2] += charge.energy_mj
-        if charge.currency:
+        if charge.currency and charge.rate != INCLUDED_IN_RENT:
             self._add_cost(charge)
         bucket_ns = charge.start_utc_ns - charge.start_utc_ns % BUCKET_NS
         row = self.usage.setdefault(

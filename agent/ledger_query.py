@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.errors import LedgerError, UsageError
+from agent.instants import parse_date_or_instant_ns
 from agent.ledger import FILE_NAME
 from agent.units import NS_PER_S
 
@@ -36,16 +37,9 @@ class UsageRow(Struct, frozen=True):
 def parse_instant(text: str, zone: ZoneInfo) -> int:
     """A local date in a zone (its first moment), or an instant with offset, as ns of UTC. Raises UsageError."""
     try:
-        if len(text) == len("2026-01-01"):
-            at = datetime.combine(date.fromisoformat(text), time(), zone)
-        else:
-            at = datetime.fromisoformat(text)
+        return parse_date_or_instant_ns(text, zone)
     except ValueError as error:
-        raise UsageError(f"{text!r} is no date; write 2026-11-22, or an instant with offset as 2026-11-22T10:00:00Z") from error
-    if at.tzinfo is None:
-        raise UsageError(f"{text!r} has no offset; write it as {text}Z or {text}+08:00, or give a date alone")
-    whole = at.astimezone(UTC).replace(microsecond=0)
-    return int(whole.timestamp()) * NS_PER_S + at.microsecond * 1_000
+        raise UsageError(f"{text!r} {error}; or give a date alone, as 2026-11-22") from error
 
 
 def check_keys(by: Sequence[str], tag_keys: Sequence[str]) -> None:

@@ -17,6 +17,8 @@ UNVERIFIED = "__unverified__"        # claimed, not granted
 OVERFLOW = "__overflow__"            # past tags.max_workloads
 RESERVED_PROJECTS = frozenset({IDLE, UNATTRIBUTED, UNVERIFIED, OVERFLOW})
 
+INCLUDED_IN_RENT = "included in rent"    # the energy rate of a rented device: known, and nothing on top of the rent
+
 FOREVER_NS = 2**63 - 1               # "no further change": an instant after every other
 
 Workload = tuple[str, ...]           # one value per configured tag key, in the order of tags.keys; "" = not given

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
-from agent.model import Charge, Share, TariffStatus, Workload
+from agent.model import INCLUDED_IN_RENT, Charge, Share, TariffStatus, Workload
 from agent.settings import Hardware
 from agent.tariffs.base import Tariff
 from agent.units import HOURS_PER_YEAR, MJ_PER_KWH, NS_PER_HOUR, energy_cost_nano, femto_per_hour, time_cost_nano
@@ -137,7 +137,7 @@ class Pricing:
             part_ns = rest_ns if part_mj == rest_mj else rest_ns * part_mj // rest_mj
             currency, tariff, cost, carry = "", "", 0, 0
             if book.rented:
-                rate, price_atto = "included in rent", 0
+                rate, price_atto, currency = INCLUDED_IN_RENT, 0, book.hourly[0].currency
             elif known:
                 currency, tariff = self.currency, self._tariff_name
                 key = (share.uuid, share.workload, "energy", currency)

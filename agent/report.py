@@ -80,7 +80,7 @@ def as_table(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
 
 def _cells(row: UsageRow) -> list[str]:
     return [f"{_ratio(row.energy_mj, MJ_PER_KWH, 3):,}", f"{_ratio(row.gpu_ns, NS_PER_HOUR, 2):,}",
-            f"{_ratio(row.emissions_ug, _UG_PER_KG, 3):,}", f"{_ratio(row.cost_nano, NANO, 4):,}", row.currency]
+            f"{_ratio(row.emissions_ug, _UG_PER_KG, 3):,}", f"{_ratio(row.cost_nano, NANO, 4):,}", row.currency or "(no price)"]
 
 
 FORMATS: dict[str, Callable[[Sequence[UsageRow], Sequence[str]], str]] = {"table": as_table, "csv": as_csv, "json": as_json}

@@ -1,0 +1,203 @@
+"""The composition root: builds every part from the configuration, runs the loop, ends in order. Nothing imports it but the
+``run`` command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from agent.attribution import Attribution
+from agent.budgets import BudgetBook
+from agent.clock import Clock, SystemClock
+from agent.config import Config, load
+from agent.errors import ConfigError, SourceEnded
+from agent.idle import IdleJudge
+from agent.jobs import Jobs
+from agent.ledger import Ledger
+from agent.model import Snapshot
+from agent.notify import ServiceNotifier
+from agent.pipeline import Pipeline, Stages
+from agent.pricing import Pricing
+from agent.probe import Probe
+from agent.tags.resolver import WorkloadResolver
+from agent.units import NS_PER_S
+from agent.usage_api import UsageApi
+from agent.wake import WakePipe
+from exporters import EXPORTERS
+from exporters.base import Exporter, Hooks
+
+log = logging.getLogger(__name__)
+
+BUDGET_SECONDS = 15
+FILES_SECONDS = 60
+
+
+class App:
+    """The daemon. ``run`` returns the exit status; everything it holds is released then."""
+
+    def __init__(self, config_file: Path | None, overrides: Mapping[str, Any],
+                 source_of: Callable[[Config], tuple[str, Mapping[str, Any]]]) -> None:
+        """``source_of`` names the source and its options for a configuration. Raises the first fault as a FinOpsError:
+        configuration, state directory, port."""
+        self._clock: Clock = SystemClock()
+        self._config_file, self._overrides = config_file, overrides
+        self.config: Config = load(config_file, overrides)
+        self._wake = WakePipe()
+        self._stopping = False
+        self._reload_asked = False
+        self._latest: Snapshot | None = None
+        self._notifier = ServiceNotifier(os.environ)
+        self._ledger = Ledger(self.config.state_dir, self._clock.utc_ns())
+        if self._ledger.set_aside is not None:
+            log.error("%s was damaged: set aside as %s, nothing deleted; counters begin anew. Keep that file for recovery",
+                      self._ledger.path, self._ledger.set_aside)
+        attribution, stages = self._build(self.config, None)
+        self._attribution = attribution
+        self._pipeline = Pipeline(stages, self._ledger, self._clock, self.config.flush_interval_ns)
+        self._probe = Probe(*source_of(self.config), self._clock)
+        self._jobs = Jobs(self._wake.wake)
+        self._exporters: list[Exporter] = [
+            EXPORTERS["prometheus"](self.config.web, Hooks(
+                reload=self.ask_reload, ready=self.ready,
+                usage=UsageApi(self.config.state_dir, self.config.tags.keys, self.config.timezone)))]
+        self._publish(self._pipeline.snapshot(stale=True))
+
+    def _build(self, config: Config, previous: Stages | None) -> tuple[Attribution, Stages]:
+        """The stages that a configuration asks for. A reload keeps what was learned: facts, carries, known workloads."""
+        resolver = WorkloadResolver(config.tags, known=self._ledger.workloads())
+        attribution = Attribution(resolver.resolve, config.tags.keys)
+        if previous is not None:
+            attribution.remember(previous.attribution)
+        carries = previous.pricing.carries if previous is not None else self._ledger.carries()
+        pricing = Pricing(config.tariff, config.site.tariff or "", config.site.pue, config.hardware,
+                          config.carbon, carries, config.used_mj(self._ledger.site_energy_mj))
+        budgets = BudgetBook(config.budgets, config.tags.keys, pricing.currency, config.timezone)
+        now_ns = self._clock.utc_ns()
+        budgets.restore(self._ledger.spend_since(budgets.history_start_ns(now_ns)), now_ns)
+        return attribution, Stages(
+            site=config.site.name, tag_keys=config.tags.keys, resolver=resolver, attribution=attribution, pricing=pricing,
+            idle=IdleJudge(config.idle), budgets=budgets)
+
+    def run(self) -> int:
+        """Sample until told to stop, or until a finite source ends. Committed work is safe however this ends."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_reload)
+        signal.set_wakeup_fd(self._wake.writer, warn_on_full_buffer=False)
+        try:
+            self._probe.start()
+            for exporter in self._exporters:
+                exporter.start()
+            self._jobs.every(BUDGET_SECONDS, self._pipeline.judge_budgets, "budgets")
+            self._jobs.every(FILES_SECONDS, self._reload_if_changed, "files")
+            self._pipeline.judge_budgets()
+            self._jobs.start()
+            self._loop()
+        finally:
+            self._close()
+        return 0
+
+    def _loop(self) -> None:
+        interval_ns = self.config.interval_ns
+        due_ns = self._clock.monotonic_ns()
+        first = True
+        while not self._stopping:
+            try:
+                reading = self._probe.read()
+            except SourceEnded:
+                log.info("the recording has ended: %d ticks", self._pipeline.snapshot().agent.ticks)
+                return
+            self._pipeline.probe_restarts = self._probe.restarts
+            if reading is None:
+                self._pipeline.missed(1)
+                self._pipeline.journal.flush_if_due(self._clock.monotonic_ns(), self._clock.utc_ns())
+                self._publish(self._pipeline.snapshot(stale=True))
+            else:
+                self._publish(self._pipeline.tick(reading))
+                if first:
+                    self._notifier.ready()
+                    first = False
+            self._notifier.alive()
+            due_ns = self._pause(due_ns + interval_ns, interval_ns)
+
+    def _pause(self, due_ns: int, interval_ns: int) -> int:
+        """Wait for the next tick, doing what is asked meanwhile; the time at which that tick was due. Ticks whose time
+        has passed altogether are counted, not made up for."""
+        late = (self._clock.monotonic_ns() - due_ns) // interval_ns
+        if late > 0:
+            self._pipeline.missed(late)
+            due_ns += late * interval_ns
+        while True:
+            if self._jobs.watch_clock(self._clock.monotonic_ns(), self._clock.utc_ns()):
+                log.warning("the wall clock stepped; intervals are measured on another clock, prices follow the new time")
+            self._jobs.run_due()
+            if self._reload_asked:
+                self._reload_asked = False
+                self.reload()
+            left_ns = due_ns - self._clock.monotonic_ns()
+            if self._stopping or left_ns <= 0:
+                return due_ns
+            self._wake.wait(left_ns)
+
+    def reload(self) -> None:
+        """Read the configuration again. A bad file changes nothing but the metric that says so."""
+        self._notifier.reloading(self._clock.monotonic_ns())
+        try:
+            config = load(self._config_file, self._overrides)
+        except ConfigError as error:
+            log.error("configuration not reloaded, the old one stays:\n%s", error)
+            self._pipeline.config_reload_success = False
+        else:
+            if config.tags.keys != self.config.tags.keys or config.state_dir != self.config.state_dir:
+                log.warning("tags.keys and state_dir take effect at the next start only")
+                config = config.keeping(self.config)
+            self._pipeline.journal.flush(self._clock.utc_ns())
+            _, self._pipeline.stages = self._build(config, self._pipeline.stages)
+            self.config = config
+            self._pipeline.config_reload_success = True
+            self._pipeline.judge_budgets()
+            log.info("configuration reloaded")
+        self._notifier.ready()
+
+    def _reload_if_changed(self) -> None:
+        """Tariff and carbon files are replaced by others' jobs (a day-ahead download): take them up without a signal."""
+        if self.config.data_files_changed():
+            log.info("a price or carbon file has changed")
+            self.reload()
+
+    def ask_reload(self) -> None:
+        """Have the loop reload. From any thread."""
+        self._reload_asked = True
+        self._wake.wake()
+
+    def ready(self) -> bool:
+        """Whether costs are being served: the last reading is fresh. From any thread."""
+        return self._latest is not None and not self._latest.stale
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self._latest = snapshot
+        for exporter in self._exporters:
+            exporter.publish(snapshot)
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _on_reload(self, number: int, frame: FrameType | None) -> None:
+        self._reload_asked = True
+
+    def _close(self) -> None:
+        self._notifier.stopping()
+        self._jobs.close()
+        self._probe.close()
+        if not self._pipeline.journal.flush(self._clock.utc_ns()):
+            log.error("%d ticks could not be committed before the end", self._pipeline.journal.queued_ticks)
+        for exporter in self._exporters:
+            exporter.close()
+        self._ledger.close()
+        signal.set_wakeup_fd(-1)
+        self._wake.close()

@@ -1,0 +1,55 @@
+"""The ``gpu-finops`` command: reads the arguments, calls one module, turns errors into one sentence and a status."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Final, NoReturn
+
+from agent import __version__
+from agent.errors import ConfigError, FinOpsError, UsageError
+
+COMMANDS: Final = {
+    "run": "the daemon: sample, price, keep, serve",
+    "check": "validate a configuration and everything it names",
+    "devices": "one look at what is there",
+    "tariff": "prices and bills of a tariff",
+    "report": "costs from the ledger",
+    "record": "record what the probe reads",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. 0 good, 1 failed, 2 wrong usage or configuration."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        parser = _Parser(prog="gpu-finops", description="What GPUs cost, by project and model version, while they run.")
+        parser.add_argument("--version", action="version", version=f"gpu-finops {__version__}")
+        commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+        # Only the command that is called is imported: the daemon does not carry the others' memory.
+        wanted = next((word for word in given if not word.startswith("-")), None)
+        for name, summary in COMMANDS.items():
+            module = importlib.import_module(f"agent.commands.{name}") if name == wanted else None
+            if module is None:
+                commands.add_parser(name, help=summary)
+            else:
+                module.add_parser(commands)
+        options = parser.parse_args(given)
+        status: int = options.run(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except FinOpsError as error:
+        print(f"gpu-finops: {error}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status

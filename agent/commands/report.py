@@ -1,0 +1,48 @@
+"""``gpu-finops report``: costs from the ledger."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from agent.config import load
+from agent.errors import FinOpsError
+from agent.ledger_query import LedgerReader, parse_instant
+from agent.report import FORMATS
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("report", help="costs from the ledger")
+    parser.add_argument("--from", dest="start", metavar="A", help="a date in the site's timezone, or an instant with offset")
+    parser.add_argument("--to", dest="end", metavar="B", help="the same; not included")
+    parser.add_argument("--by", metavar="KEYS", help="tag keys, gpu, component, rate, tariff, day, month; joined by commas")
+    parser.add_argument("--format", choices=sorted(FORMATS), default="table")
+    parser.add_argument("-o", dest="output", type=Path, metavar="FILE")
+    parser.add_argument("--config.file", dest="config_file", type=Path, metavar="F")
+    parser.add_argument("--state.dir", dest="state_dir", type=Path, metavar="D")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    config = load(options.config_file, {} if options.state_dir is None else {"state_dir": options.state_dir})
+    zone = ZoneInfo(config.timezone)
+    by = [key for key in (options.by or config.tags.keys[0]).split(",") if key]
+    from_ns = parse_instant(options.start, zone) if options.start else None
+    to_ns = parse_instant(options.end, zone) if options.end else None
+    reader = LedgerReader(config.state_dir)
+    try:
+        rows = reader.usage(from_ns, to_ns, by, config.tags.keys, zone)
+    finally:
+        reader.close()
+    text = FORMATS[options.format](rows, by)
+    if options.output is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        options.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FinOpsError(f"{options.output}: cannot be written ({error.strerror}); choose another file with -o") from error
+    return 0
