@@ -39,6 +39,11 @@ class Attribution:
             present = {(p.pid, p.start_ticks) for d in reading.devices for p in d.processes or ()}
             self._facts = {key: facts for key, facts in self._facts.items() if key in present}
 
+    @property
+    def remembered(self) -> int:
+        """How many processes' facts are held."""
+        return len(self._facts)
+
     def remember(self, previous: Attribution) -> None:
         """Take over another's facts: the probe sends each process's only once."""
         self._facts.update(previous._facts)

@@ -162,7 +162,7 @@ def _by_counter(previous: MeterState, before_mj: int, device: DeviceReading, now
         previous = replace(previous, peak_mj=None, since_fall_mj=0)
     if delta_mj == 0:
         return _by_loan(previous, device, awake_ns)
-    still_ns = max(0, now_ns - awake_ns - previous.changed_ns)
+    still_ns = previous.boottime_ns - previous.changed_ns
     if delta_mj > _limit_mj(device, awake_ns + still_ns):
         return replace(previous, changed_ns=now_ns, lent_mj=0), 0, False
     repaid_mj = min(previous.lent_mj, delta_mj)
