@@ -76,7 +76,9 @@ def test_no_charge_is_longer_than_a_ledger_row() -> None:
     assert sum(c.energy_mj for c in charges) == 10**9
 
 
-@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=100), st.decimals("-2", "3", places=6), st.sampled_from(["1", "1.35"]))
+@given(
+    st.lists(st.integers(0, 10**7), min_size=1, max_size=100), st.decimals("-2", "3", places=6),
+    st.sampled_from(["1", "1.35"]))
 def test_ticks_sum_to_energy_times_price_to_one_nano(energies_mj: list[int], price: Decimal, pue: str) -> None:
     subject = pricing(Steps([(0, "all", str(price))]), pue=pue)
     charges = [c for i, mj in enumerate(energies_mj) for c in subject.charge(share(mj, NOON_NS + i * NS_PER_S), "X")]
