@@ -1,4 +1,4 @@
-"""Ends with 0 where an NVIDIA driver is loaded (well or not), with 1 where there is none.
+"""Ends with 0 where an NVIDIA driver is loaded (well or not), with 3 where there is none.
 
 ``make run`` asks this to choose between the machine's GPUs and simulated ones. A driver that is there and fails is a
 matter for the agent to report, never a reason to simulate.
@@ -22,4 +22,4 @@ def driver_present() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if driver_present() else 1)
+    sys.exit(0 if driver_present() else 3)
