@@ -58,6 +58,7 @@ class Recorder:
         self._gzip = zlib.compressobj(wbits=_GZIP) if self.path.suffix == ".gz" else None
         self._encoder = msgspec.json.Encoder()
         self.readings = 0
+        self._failed = False
 
     def write(self, reading: Reading) -> None:
         """Appends one reading. Raises SourceError where the disk does not take it."""
@@ -70,9 +71,12 @@ class Recorder:
         """Ends the file. Safe to call twice. A recording without a reading is an empty file."""
         if self._file.closed:
             return
-        with self._file:
-            if self._gzip is not None and self.readings:
-                self._file.write(self._gzip.flush())
+        end = self._gzip.flush() if self._gzip is not None and self.readings and not self._failed else b""
+        try:
+            with self._file:
+                self._file.write(end)
+        except OSError as error:
+            self._fail(error)
 
     def _line(self, record: Struct) -> None:
         data = self._encoder.encode(record) + b"\n"
@@ -82,10 +86,16 @@ class Recorder:
             self._file.write(data)
             self._file.flush()
         except OSError as error:
-            raise SourceError(
-                f"{self.path}: the recording stops after {self.readings} readings: {error.strerror}; "
-                "what is there can be played"
-            ) from None
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        """Tells the first failure; what the closing file says after it is no news."""
+        if self._failed:
+            return
+        self._failed = True
+        raise SourceError(
+            f"{self.path}: the recording stops after {self.readings} readings: {error.strerror}; what is there can be played"
+        ) from None
 
 
 class RecordingFile:
