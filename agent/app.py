@@ -199,5 +199,6 @@ class App:
         for exporter in self._exporters:
             exporter.close()
         self._ledger.close()
+        self._notifier.close()
         signal.set_wakeup_fd(-1)
         self._wake.close()

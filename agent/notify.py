@@ -32,6 +32,11 @@ class ServiceNotifier:
         if self._watched:
             self._send("WATCHDOG=1")
 
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _send(self, state: str) -> None:
         if self._socket is not None:
             with contextlib.suppress(OSError):      # a manager that went away must not stop the measuring

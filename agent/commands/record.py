@@ -15,7 +15,7 @@ from agent.config import load
 from agent.durations import parse_duration_ns
 from agent.errors import SourceEnded, UsageError
 from agent.probe import Probe
-from agent.recording import Recorder
+from agent.sources.recording import Recorder
 from agent.wake import WakePipe
 
 
