@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from msgspec import Struct
 
 from agent.model import Snapshot
 
@@ -15,3 +18,16 @@ class Exporter(Protocol):
     def publish(self, snapshot: Snapshot) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Hooks(Struct, frozen=True):
+    """What an exporter may ask of the program around it. Each is called from the exporter's own threads.
+
+    ``reload`` asks for the configuration to be read again and returns at once. ``ready`` tells whether costs are being
+    served. ``usage`` answers a query (``from``, ``to``, ``by``) with what JSON can carry; it may take seconds, is called one
+    at a time, and raises FinOpsError with a sentence for the asker.
+    """
+
+    reload: Callable[[], None]
+    ready: Callable[[], bool]
+    usage: Callable[[Mapping[str, str]], Any]

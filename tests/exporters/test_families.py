@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
-from agent.errors import UsageError
 from agent.model import DeviceStatus
-from exporters import EXPORTERS, exporter_class
 from exporters.families import FAMILIES, SELF_FAMILIES, label_names, label_values
 from exporters.metricsdoc import metrics_page
 
@@ -90,10 +86,3 @@ def test_every_number_of_a_device_is_shown():
 def test_the_metrics_page_is_current():
     assert (DOCS / "metrics.md").read_text(encoding="utf-8") == metrics_page(), \
         "run: python -m exporters.metricsdoc > docs/metrics.md"
-
-
-def test_the_registry_opens_its_entries_and_names_them_for_a_wrong_one():
-    for name in EXPORTERS:
-        assert {"start", "publish", "close"} <= set(dir(exporter_class(name)))
-    with pytest.raises(UsageError, match="unknown exporter 'nagios': choose one of prometheus"):
-        exporter_class("nagios")

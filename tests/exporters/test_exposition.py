@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 import subprocess
 import threading
 
@@ -18,8 +17,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.utils import floatToGoString
 
 from agent.model import BudgetStatus, Snapshot, WorkloadStatus
+from exporters.exposition import OPENMETRICS, TEXT, Exposition, choose_format, go_float, takes_gzip
 from exporters.families import FAMILIES, SELF_FAMILIES, STATES
-from exporters.prometheus import OPENMETRICS, TEXT, PrometheusExporter, choose_format, go_float, takes_gzip
 from exporters.selfstatus import ProcessReader, ProcessStatus, SelfStatus, WebStatus
 from tests.exporters import snapshots
 
@@ -56,9 +55,8 @@ class Oracle:
         return labels
 
 
-def exporter(snapshot: Snapshot, status: SelfStatus = SELF) -> PrometheusExporter:
-    made = PrometheusExporter(lambda: status)
-    made.start()
+def exporter(snapshot: Snapshot, status: SelfStatus = SELF) -> Exposition:
+    made = Exposition(lambda: status)
     made.publish(snapshot)
     return made
 
@@ -134,7 +132,7 @@ def test_series_that_have_gone_are_forgotten():
     assert kept <= 4 * snapshots_series(ours)
 
 
-def snapshots_series(ours: PrometheusExporter) -> int:
+def snapshots_series(ours: Exposition) -> int:
     return sum(not line.startswith("#") for line in ours.render(TEXT).decode().splitlines())
 
 
@@ -203,12 +201,10 @@ def test_exactly_one_state_is_set():
     assert sum(line.endswith(" 1.0") for line in lines) == 2
 
 
-def test_nothing_to_show_before_the_first_snapshot_and_after_close():
-    ours = PrometheusExporter()
+def test_nothing_to_show_before_the_first_snapshot():
+    ours = Exposition()
     assert ours.render(TEXT) is None
-    ours.publish(snapshots.empty())
-    ours.close()
-    assert ours.render(TEXT) is None
+    assert ours.snapshot is None
 
 
 def test_a_snapshot_is_rendered_once_however_many_ask():
@@ -218,7 +214,7 @@ def test_a_snapshot_is_rendered_once_however_many_ask():
         asked.append(threading.get_ident())
         return SELF
 
-    ours = PrometheusExporter(status)
+    ours = Exposition(status)
     ours.publish(snapshots.fleet(4, 20))
     start, bodies = threading.Barrier(8), []
 
