@@ -18,6 +18,7 @@ class Site(Struct, frozen=True, kw_only=True):
     """The place: its name, its electricity tariff, its overhead."""
 
     name: str = "default"
+    timezone: str = "UTC"                        # whose days and months budgets and reports use: the tariff's unless given
     tariff: str | None = None
     pue: Decimal = Decimal("1.0")                # power usage effectiveness: site energy per device energy
     carbon_g_per_kwh: Decimal | None = None      # constant intensity

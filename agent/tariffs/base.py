@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
+
+from agent.file_stamps import Stamp
+from agent.toml_document import Faults, Node
 
 
 class Price(Struct, frozen=True, gc=False):
@@ -34,3 +39,37 @@ class Tariff(Protocol):
 
     def period_start(self, instant_ns: int) -> int | None:
         """When the tier period around an instant began; None where there are no tiers."""
+
+
+class Rate(Protocol):
+    """What one name in a tariff's ``rates`` costs, before adders and tax. Pure, like the tariff."""
+
+    @property
+    def fallback(self) -> str | None:
+        """The rate that stands in where this one has no price; None where nothing does, or it always has one."""
+
+    def atto_at(self, instant_ns: int, used_mj: int) -> int | None:
+        """Atto-units per kWh; None where it has no price."""
+
+    def next_change(self, instant_ns: int) -> int:
+        """As Tariff.next_change."""
+
+    def tier_end_mj(self, used_mj: int) -> int | None:
+        """As Tariff.tier_end_mj."""
+
+
+class RateContext(Struct):
+    """What reading a rate needs to know, and what it adds to."""
+
+    currency: str                    # the tariff's; "" where it is at fault itself
+    faults: Faults
+    files: dict[Path, Stamp]         # every file that a rate reads
+
+
+class RateKind(Struct, frozen=True):
+    """One way to write a rate: an entry of TARIFF_KINDS. ``read`` is given what ``claims`` said yes to; it answers None,
+    with a fault, where that is not good."""
+
+    form: str                        # how it is written, for error sentences
+    claims: Callable[[Node], bool]
+    read: Callable[[Node, RateContext], Rate | None]
