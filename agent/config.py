@@ -183,7 +183,7 @@ def _read(root: Node, file: Path | None, files: Mapping[Path, Stamp], faults: Fa
     config = Config(
         file=file, state_dir=_state_dir(table, environ),
         interval_ns=table.duration_ns("interval", 100 * NS_PER_MS, _HOUR_NS) or NS_PER_S,
-        flush_interval_ns=table.duration_ns("flush_interval", NS_PER_S, _HOUR_NS) or 5 * NS_PER_S,
+        flush_interval_ns=table.duration_ns("flush_interval", 100 * NS_PER_MS, _HOUR_NS) or 5 * NS_PER_S,
         site=site, tariffs={name: tariff for name, tariff in tariffs.items() if tariff is not None},
         hardware=hardware, tags=tags, idle=read_idle(section("idle")),
         budgets=read_budgets(table.tables("budget"), tags.keys, currencies), web=read_web(section("web")),

@@ -35,8 +35,9 @@ class Journal:
         return self.batch.ticks + (self._failed.ticks if self._failed else 0)
 
     def flush_if_due(self, monotonic_ns: int, utc_ns: int) -> None:
-        """Commit what waits, when the flush interval is over; the first tick at once."""
-        if self.batch.ticks and (self._due_ns is None or monotonic_ns >= self._due_ns):
+        """Commit what waits, when the flush interval is over; the first tick with a charge at once."""
+        waits = self.batch.usage if self._due_ns is None else self.batch.ticks
+        if waits and (self._due_ns is None or monotonic_ns >= self._due_ns):
             self.flush(utc_ns)
             self._due_ns = monotonic_ns + self._interval_ns
 
