@@ -11,9 +11,9 @@ from agent.settings import TagGrant
 
 class Grants:
     """Without any grant every claim is good. With grants, a project is good for a process when one of them names it for the
-    process's user and group; a grant that names neither is for everybody. Globs, as in rules. A process whose user is
-    not known has only what everybody has. Where a tag came from makes no difference: a rule may go by a command
-    line, and a command line says what its user likes."""
+    process's user and group. Globs, as in rules, but ``user = "*"`` is everybody, those whose user is not known included,
+    who have nothing else. Where a tag came from makes no difference: a rule may go by a command line, and a command
+    line says what its user likes."""
 
     def __init__(self, grants: tuple[TagGrant, ...]) -> None:
         self._grants = tuple([_Grant(grant) for grant in grants])
@@ -31,6 +31,6 @@ class _Grant:
 
     def allows(self, facts: ProcessFacts, project: str) -> bool:
         for glob, value in ((self._user, facts.user), (self._group, facts.group)):
-            if glob is not None and not (value and glob.match(value)):
+            if glob is not None and glob.match(value) is None:
                 return False
         return any(glob.match(project) for glob in self._projects)

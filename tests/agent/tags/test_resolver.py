@@ -76,7 +76,7 @@ GRANTS = (
     TagGrant(user="trainer", projects=("kronos", "kronos-*")),
     TagGrant(group="research", projects=("atlas",)),
     TagGrant(user="svc-*", group="ml", projects=("serving",)),
-    TagGrant(projects=("sandbox",)),
+    TagGrant(user="*", projects=("sandbox",)),
 )
 
 
