@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 
 from agent.clock import Clock
-from agent.errors import SourceEnded, SourceError
+from agent.errors import ConfigError, SourceEnded, SourceError
 from agent.model import Reading
-from agent.probe_main import Trouble
+from agent.probe_main import Opened, Trouble
+from agent.sources import FINITE
 from agent.units import NS_PER_MS, NS_PER_S
 
 OPEN_DEADLINE_NS = 30 * NS_PER_S       # connecting wakes each GPU, which takes a second and more
@@ -56,6 +57,7 @@ class Probe:
         self._sequence = 0
         self._started_ns = self._retry_ns = clock.monotonic_ns()
         self._backoff_ns = FIRST_BACKOFF_NS
+        self._ever_read, self._finite = False, source in FINITE
         self._decoder = msgspec.json.Decoder(Reading)
 
     @property
@@ -85,28 +87,39 @@ class Probe:
 
     def read(self) -> Reading | None:
         """Ask for a reading, and wait for it no longer than the deadline. None: there is no answer, and what was known
-        is stale. Raises SourceError where the source says that it cannot be opened or read (later reads try again),
-        SourceEnded where it is at its end."""
-        self._reap()
-        if self.state in ("released", "closed", "ended"):
-            return None
+        is stale. Raises SourceEnded where the source is at its end. Until the first reading also SourceError and
+        ConfigError, with the child's sentence, where the source cannot be opened or read; after it that sentence is logged
+        and the answer is None, for a daemon that once worked goes on serving, save for a finite source. Later reads try
+        again all the same."""
         asked_ns = self._clock.monotonic_ns()
-        if self._child is None:
-            if asked_ns < self._retry_ns or len(self._left_behind) >= MAX_LEFT_BEHIND:
-                return None
-            self.restarts += 1
-            self.start()
+        if not self._has_child(asked_ns):
+            return None
         try:
             was_ready = self.state == "ready"
             if not self._opened(self._deadline_ns):
                 return None
             remaining_ns = self._deadline_ns - (self._clock.monotonic_ns() - asked_ns)
-            if not was_ready and remaining_ns < self._deadline_ns // 2:
-                return None                                # opening took the time; the next read asks, in full
-            return self._answer(remaining_ns)
+            if was_ready or remaining_ns >= self._deadline_ns // 2:
+                return self._answer(remaining_ns)
         except _Gone as gone:
             self._abandon(str(gone))
-            return None
+        except (SourceError, ConfigError) as error:
+            if not self._ever_read or self.state == "ended":
+                raise
+            _log.warning("the source cannot be read: %s", error)
+        return None                                        # where opening took the time, the next read asks in full
+
+    def _has_child(self, now_ns: int) -> bool:
+        """Whether there is a child to ask; starts one in place of one that failed when its time has come."""
+        self._reap()
+        if self.state in ("released", "closed", "ended"):
+            return False
+        if self._child is None:
+            if now_ns < self._retry_ns or len(self._left_behind) >= MAX_LEFT_BEHIND:
+                return False
+            self.restarts += 1
+            self.start()
+        return True
 
     def release(self) -> bool:
         """Let go of the driver: the child closes it and ends. False where the child is stuck and still holds it."""
@@ -123,7 +136,7 @@ class Probe:
             self.start()
 
     def close(self) -> None:
-        """End the child, within half a second or so; a stuck one is killed and left behind."""
+        """End the child, within a second; a stuck one is killed and left behind."""
         self.state = "closed"
         self._dismiss()
 
@@ -137,6 +150,10 @@ class Probe:
                 raise _Gone(f"it has not opened its source within {self._open_deadline_ns / NS_PER_S:g} s")
             return False
         self._raise_trouble(line)
+        try:
+            msgspec.json.decode(line, type=Opened)
+        except msgspec.DecodeError as error:
+            raise _Gone(f"it began with what no probe says: {error}") from None
         self.state = "ready"
         return True
 
@@ -152,6 +169,7 @@ class Probe:
         except msgspec.DecodeError as error:
             raise _Gone(f"it answered what is no reading: {error}") from None
         self._sequence += 1
+        self._ever_read = True
         if self._clock.monotonic_ns() - self._started_ns >= STEADY_NS:
             self._backoff_ns = FIRST_BACKOFF_NS
         return reading
@@ -166,7 +184,9 @@ class Probe:
             self.state = "ended"
             raise SourceEnded(trouble.error)
         self._postpone()
-        raise SourceError(trouble.error)
+        if self._finite:
+            self.state = "ended"
+        raise ConfigError([trouble.error]) if trouble.kind == "config" else SourceError(trouble.error)
 
     def _abandon(self, why: str) -> None:
         """Kill the child without waiting for it, and let another start after a pause."""
@@ -186,8 +206,9 @@ class Probe:
         if self._child is not None:
             self._child.farewell()
             self._left_behind.append(self._child.kill())
-            self._child.ended_within(FAREWELL_NS // 5)     # so long, a child that is not stuck takes to be killed
             self._child = None
+        for process in self._left_behind:
+            _end_within(process, FAREWELL_NS // 5)         # one that is not stuck ends at once, and is reaped
         self._reap()
 
     def _reap(self) -> None:
@@ -239,20 +260,7 @@ class _Child:
     def farewell(self) -> None:
         """Close the pipe, at which the child closes its source and ends, and give it time for that."""
         self._requests.close()
-        self.ended_within(FAREWELL_NS)
-
-    def ended_within(self, patience_ns: int) -> None:
-        """Wait until the child has ended, but no longer."""
-        try:
-            pidfd = os.pidfd_open(self.process.pid)
-        except OSError:
-            return                                         # ended already, or a kernel without pidfds
-        try:
-            ended = select.poll()
-            ended.register(pidfd, select.POLLIN)
-            ended.poll(patience_ns // NS_PER_MS)
-        finally:
-            os.close(pidfd)
+        _end_within(self.process, FAREWELL_NS)
 
     def kill(self) -> subprocess.Popen[bytes]:
         """Kill it and close the pipes; never waits. What is returned is to be reaped some time."""
@@ -260,3 +268,17 @@ class _Child:
         self._requests.close()
         self._replies.close()
         return self.process
+
+
+def _end_within(process: subprocess.Popen[bytes], patience_ns: int) -> None:
+    """Wait until a child has ended, but no longer."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:
+        return                                             # ended already, or a kernel without pidfds
+    try:
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        ended.poll(patience_ns // NS_PER_MS)
+    finally:
+        os.close(pidfd)

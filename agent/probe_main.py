@@ -16,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
-from agent.errors import FinOpsError, SourceEnded
+from agent.errors import ConfigError, FinOpsError, SourceEnded, UsageError
 from agent.sources import open_source
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
@@ -29,7 +29,8 @@ class Opened(Struct, frozen=True):
 
 
 class Trouble(Struct, frozen=True):
-    """Instead of a reading: the sentence for the operator. ``kind`` is source (a failure) or ended (a finite source)."""
+    """Instead of a reading: the sentence for the operator. ``kind`` is source (a failure), ended (a finite source) or
+    config (the source was told what cannot be)."""
 
     error: str
     kind: str = "source"
@@ -46,7 +47,7 @@ def serve(source_name: str, options: dict[str, object], requests: BinaryIO, repl
     try:
         source = open_source(source_name, options)
     except FinOpsError as error:
-        reply(Trouble(str(error)))
+        reply(Trouble(str(error), kind="config" if isinstance(error, ConfigError | UsageError) else "source"))
         return 1
     try:
         _settle()

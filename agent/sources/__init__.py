@@ -14,6 +14,7 @@ SOURCES: dict[str, str] = {
     "simulated": "agent.sources.simulated:SimulatedSource",
     "replay": "agent.sources.replay:ReplaySource",
 }
+FINITE = frozenset({"replay"})         # sources with an end: opened again they would begin anew
 
 
 def open_source(name: str, options: Mapping[str, Any]) -> Source:

@@ -108,7 +108,7 @@ class Nvml:
         """As sysfs writes it: 0000:3b:00.0."""
         info = pynvml.nvmlPciInfo_t()
         self._call("nvmlDeviceGetPciInfo_v3", handle, byref(info))
-        domain, _, rest = info.busId.decode("ascii", "replace").lower().partition(":")
+        domain, _, rest = info.busId.lower().partition(":")
         return f"{domain[-4:]}:{rest}"
 
     def energy_mj(self, handle: Handle) -> int:
@@ -172,8 +172,8 @@ class Nvml:
             raise lacking
         return found
 
-    def utilization_samples(self, handle: Handle, newer_than_us: int, until_us: int) -> tuple[UtilizationSample, ...]:
-        """Rows in that span of time, at most 100 % each. The driver fills unused rows with leftovers, so all are judged."""
+    def utilization_samples(self, handle: Handle, newer_than_us: int) -> tuple[UtilizationSample, ...]:
+        """Rows newer than that. The driver fills unused rows with leftovers: those past 100 % or older are none."""
         try:
             size = self._rows("nvmlDeviceGetProcessUtilization", _UTILIZATION.size,
                               lambda fn, rows, count: fn(handle, rows, count, c_ulonglong(newer_than_us)))
@@ -183,7 +183,7 @@ class Nvml:
             raise
         return tuple(UtilizationSample(pid, at_us, sm)
                      for pid, at_us, sm, *_ in _UTILIZATION.iter_unpack(memoryview(self._buffer)[:size])
-                     if pid and newer_than_us < at_us <= until_us and sm <= 100)
+                     if pid and at_us > newer_than_us and sm <= 100)
 
     def power_samples(self, handle: Handle, newer_than_us: int) -> tuple[PowerSample, ...]:
         """The driver's power ring, oldest first, each time once."""

@@ -12,12 +12,12 @@ from agent.model import DeviceReading, PowerSample, ProcessUse, UtilizationSampl
 from agent.sources import nvml
 from agent.sources.nvml import Fault, Handle, Nvml
 from agent.sources.processes import ProcessTable
-from agent.units import NS_PER_S, NS_PER_US
+from agent.units import NS_PER_S
 
 LACKING_RETRY_NS = 300 * NS_PER_S      # what a device does not support is asked again after so long
 SLOW_PERIOD_NS = 60 * NS_PER_S         # power limit and MIG mode change by an administrator's hand only
-_CLOCK_SLACK_US = 2_000_000            # how far the driver's clock may be ahead of ours
-_FIRST_SPAN_US = 1_000_000             # how far back the first utilization samples reach
+_FIRST_SPAN_US = 1_000_000             # how far back the first samples of a buffer reach
+_EMPTY_READS = 15                      # after so many reads without a sample, see whether the driver's clock was set back
 
 _T = TypeVar("_T")
 
@@ -34,9 +34,9 @@ class Gpu:
         self._driver, self._clock, self._runtime = driver, clock, runtime
         self._lacking: dict[str, tuple[int, str]] = {}     # field -> when to ask again, NVML's text
         self._limit_mw: int | None = None
+        self._limit_error: dict[str, str] = {}
         self._slow_until_ns = -1
-        self._utilization_seen_us = 0
-        self._power_seen_us = 0
+        self._utilization, self._power = _Fresh(), _Fresh()
         self._away = ""
 
     def attach(self, handle: Handle, index: int) -> None:
@@ -80,6 +80,8 @@ class Gpu:
                 self.mig = driver.mig_enabled(handle)
             except Fault:
                 self.mig = False                           # a GPU without MIG says "not supported"
+            self._limit_error = asked.errors.copy()
+        asked.errors.update(self._limit_error)
         before_ns = self._clock.boottime_ns()
         energy_mj = asked("energy_mj", driver.energy_mj, handle)
         power_mw = asked("power_mw", driver.power_mw, handle)
@@ -92,10 +94,11 @@ class Gpu:
         utilization: tuple[UtilizationSample, ...] = ()
         if not self.mig:
             uses = asked("processes", lambda h: _uses(driver.processes(h), processes), handle)
-            utilization = asked("utilization_samples", self._utilization, handle) or ()
+            utilization = asked(
+                "utilization_samples", lambda h: self._utilization.of(driver.utilization_samples, h), handle) or ()
         power_samples: tuple[PowerSample, ...] = ()
         if "energy_mj" in self._lacking:
-            power_samples = asked("power_samples", self._power, handle) or ()
+            power_samples = asked("power_samples", lambda h: self._power.of(driver.power_samples, h), handle) or ()
         asked.raise_if_dead()
         return DeviceReading(
             uuid=self.uuid, index=self.index, name=self.name, boottime_ns=(before_ns + after_ns) // 2,
@@ -125,22 +128,28 @@ class Gpu:
                 errors=asked.errors))
         return readings
 
-    def _utilization(self, handle: Handle) -> tuple[UtilizationSample, ...]:
-        now_us = self._clock.utc_ns() // NS_PER_US
-        until_us = now_us + _CLOCK_SLACK_US
-        if not 0 < self._utilization_seen_us <= until_us:  # the first look, or the wall clock was set back
-            self._utilization_seen_us = now_us - _FIRST_SPAN_US
-        samples = self._driver.utilization_samples(handle, self._utilization_seen_us, until_us)
-        self._utilization_seen_us = max((s.timestamp_us for s in samples), default=self._utilization_seen_us)
-        return samples
 
-    def _power(self, handle: Handle) -> tuple[PowerSample, ...]:
-        if self._power_seen_us > self._clock.utc_ns() // NS_PER_US + _CLOCK_SLACK_US:
-            self._power_seen_us = 0                        # the wall clock was set back
-        samples = self._driver.power_samples(handle, self._power_seen_us)
-        if samples:
-            self._power_seen_us = samples[-1].timestamp_us
-        return samples
+_Sample = TypeVar("_Sample", UtilizationSample, PowerSample)
+
+
+class _Fresh:
+    """Takes each sample of a driver's buffer once, by the driver's own timestamps, whatever clock those follow."""
+
+    def __init__(self) -> None:
+        self._seen_us = 0
+        self._empty_reads = 0
+
+    def of(self, question: Callable[[Handle, int], tuple[_Sample, ...]], handle: Handle) -> tuple[_Sample, ...]:
+        """Samples newer than those of the previous call; in the first, those of the last second."""
+        look_back = self._seen_us == 0 or self._empty_reads >= _EMPTY_READS
+        found = question(handle, 0 if look_back else self._seen_us)
+        if not found:
+            self._empty_reads += 1
+            return ()
+        newest_us = max([sample.timestamp_us for sample in found])
+        since_us = self._seen_us or newest_us - _FIRST_SPAN_US
+        self._seen_us, self._empty_reads = newest_us, 0    # lower than before where the clock was set back
+        return tuple([sample for sample in found if sample.timestamp_us > since_us])
 
 
 class _Asked:

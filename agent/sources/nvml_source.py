@@ -19,21 +19,20 @@ from agent.sources.processes import ProcessTable
 from agent.sources.procfs import DEFAULT_ENVIRON, Procfs
 from agent.units import NS_PER_S
 
-_LOOK_PERIOD_NS = 5 * NS_PER_S         # how often lost devices are looked for, and sysfs for new ones
-
 
 class NvmlSource:
     """Reads every GPU through NVML, matched by UUID whatever its index.
 
     Options: ``environ``, variable names or prefixes* that may be read of processes; ``procfs`` and ``sysfs``, where they
-    are mounted; ``reconnect_s``, how often NVML is closed and opened again while a GPU is missing, for only then does it
-    look for new ones.
+    are mounted; ``look_s``, how often lost GPUs are looked for, and sysfs for new ones; ``reconnect_s``, how often NVML
+    is closed and opened again while a GPU is missing, for only then does it look for new ones.
     """
 
     def __init__(self, options: Mapping[str, Any], clock: Clock | None = None,
                  warn: Callable[[str], None] | None = None) -> None:
         procfs = Path(options.get("procfs", "/proc"))
         self._sysfs = Path(options.get("sysfs", "/sys"))
+        self._look_period_ns = int(float(options.get("look_s", 5)) * NS_PER_S)
         self._reconnect_ns = int(float(options.get("reconnect_s", 60)) * NS_PER_S)
         self._clock = clock or SystemClock()
         self._warn = warn or _to_stderr
@@ -92,7 +91,7 @@ class NvmlSource:
             if fault.code == nvml.UNINITIALIZED:
                 raise SourceError("the NVIDIA driver has dropped the connection") from None
             changed = False                                # the GPUs that are known may answer all the same
-        if now_ns - self._look_ns >= _LOOK_PERIOD_NS:
+        if now_ns - self._look_ns >= self._look_period_ns:
             self._look_ns = now_ns
             bound = self._bound_devices()
             missing = not self._gpus or self._silent or any(g.lost or g.handle is None for g in self._gpus.values())

@@ -12,6 +12,7 @@ import pytest
 from agent.model import ProcessFacts
 from agent.sources.processes import KEEP_READS, ProcessTable
 from agent.sources.procfs import Procfs
+from tests.agent.driver_probe import descriptors
 
 
 def write_stat(root: Path, pid: int, start_ticks: int) -> None:
@@ -79,7 +80,7 @@ def test_a_process_that_has_ended_but_is_listed_is_hidden() -> None:
 def test_short_processes_leave_nothing_behind() -> None:
     """2,000 processes in 20 reads: neither entries nor descriptors grow past those that live."""
     table = ProcessTable(Procfs())
-    open_before = len(os.listdir("/proc/self/fd"))
+    open_before = len(descriptors(os.getpid()))
     for _ in range(20):
         pids = [sleeper() for _ in range(100)]
         _, started = look(table, *pids)
@@ -89,7 +90,7 @@ def test_short_processes_leave_nothing_behind() -> None:
             end(pid)
     look(table)
     assert (len(table), table.descriptors) == (0, 0)
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    assert len(descriptors(os.getpid())) == open_before
     table.close()
 
 
