@@ -30,7 +30,8 @@ bool device_gone(const struct device *device, int64_t t_ns)
 
 uint64_t timestamp_us(const struct call *call, int64_t t_ns)
 {
-    return (uint64_t)floor_div((wide)call->world->epoch_ns + t_ns + call->world->timestamp_offset_ns, 1000);
+    wide us = floor_div((wide)call->world->epoch_ns + t_ns + call->world->timestamp_offset_ns, 1000);
+    return us > 0 ? (uint64_t)us : 0;
 }
 
 API nvmlDeviceGetUUID(nvmlDevice_t handle, char *uuid, unsigned size)

@@ -154,7 +154,7 @@ nvmlDevice_t handle_of(const struct call *call, const char *uuid);
 bool within(const struct spans *spans, int64_t t_ns);
 bool is_there(const struct spans *present, int64_t t_ns);      /* as within, but no span at all means always */
 bool device_gone(const struct device *device, int64_t t_ns);
-uint64_t timestamp_us(const struct call *call, int64_t t_ns);
+uint64_t timestamp_us(const struct call *call, int64_t t_ns);     /* 0 for what lies before the clock's zero */
 
 #define SYSTEM_CALL()                                              \
     struct call call;                                              \

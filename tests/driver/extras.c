@@ -72,7 +72,7 @@ API nvmlDeviceGetPcieThroughput(nvmlDevice_t handle, int counter, unsigned *kib_
 
 API nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t handle, struct bar1 *info)
 {
-    WHOLE_GPU_CALL(handle);
+    DEVICE_CALL(handle);
     *info = (struct bar1){ UINT64_C(128) << 30, (UINT64_C(128) << 30) - (1 << 20), 1 << 20 };
     return leave(NVML_SUCCESS);
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 SECOND_NS = 1_000_000_000
@@ -136,7 +137,7 @@ class Points(Wave):
         points = self._integers(scale)
         if t_ns < points[0][0]:
             return points[0][1]
-        for (start, level), (end, following) in zip(points, points[1:], strict=False):
+        for (start, level), (end, following) in pairwise(points):
             if t_ns < end:
                 return level + ((following - level) * (t_ns - start) // (end - start) if self.ramp else 0)
         return points[-1][1]
@@ -147,7 +148,7 @@ class Points(Wave):
         if t_ns <= first_ns:
             return first_level * (t_ns - first_ns)
         area = 0
-        for (start, level), (end, following) in zip(points, points[1:], strict=False):
+        for (start, level), (end, following) in pairwise(points):
             if t_ns <= start:
                 return area
             length = min(t_ns, end) - start
