@@ -31,6 +31,10 @@ class TariffVersion:
         self._period = Period("", 0, 0)
         self._priced: dict[tuple[str, int], Price] = {}      # by rate and its bare price: most prices come again
 
+    def rate_at(self, instant_ns: int) -> str:
+        """The name of the rate that the rules give, whichever stands in for it."""
+        return self._schedule.rate_at(instant_ns)
+
     def base_at(self, instant_ns: int, used_mj: int) -> tuple[str, int | None]:
         """The rate that prices an instant and its bare price, before adders and tax; None where it has none."""
         name = self._schedule.rate_at(instant_ns)
