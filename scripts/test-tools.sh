@@ -1,6 +1,6 @@
 #!/bin/sh
 # Gets the programs that tests run against, where this machine lacks them, from Debian's or Ubuntu's packages:
-# Prometheus, Alertmanager, a C compiler, OpenSSL, systemd-analyze and Chromium.
+# Prometheus, Alertmanager, make, a C compiler, OpenSSL, systemd-analyze and Chromium.
 #
 # Prometheus and Alertmanager are always unpacked under .cache/tools: installed, they would be started as services.
 # The rest is installed as root, and unpacked too for an ordinary user. Prints the PATH with which tests find them all.
@@ -79,7 +79,7 @@ if [ -n "$lacking" ]; then
     debs_unpack "$tools" $(packages_of $lacking) || give_up $lacking
 fi
 
-lacking=$(missing cc openssl systemd-analyze chromium)
+lacking=$(missing make cc openssl systemd-analyze chromium)
 if [ -n "$lacking" ]; then
     debs_have_apt || give_up $lacking
     if [ "$(id -u)" = 0 ]; then
@@ -95,7 +95,7 @@ if [ -n "$lacking" ]; then
     fi
 fi
 
-lacking=$(missing prometheus promtool prometheus-alertmanager cc openssl systemd-analyze chromium)
+lacking=$(missing prometheus promtool prometheus-alertmanager make cc openssl systemd-analyze chromium)
 if [ "$lacking" = "chromium " ] && [ -z "${CI:-}" ]; then
     # Ubuntu has Chromium as a snap only. The tests that want a browser will fail, and the others are worth having.
     echo "test-tools: no chromium here: the tests in a browser WILL FAIL until one is on the PATH" >&2

@@ -42,7 +42,7 @@ def test_tools_that_are_there_are_found_and_nothing_is_fetched(checkout: Checkou
     programs.mkdir()
     for name in ("sh", "dirname", "tr", "sort", "id"):
         (programs / name).symlink_to(str(shutil.which(name)))
-    for name in ("prometheus", "promtool", "prometheus-alertmanager", "cc", "openssl", "systemd-analyze", "chromium"):
+    for name in ("prometheus", "promtool", "prometheus-alertmanager", "make", "cc", "openssl", "systemd-analyze", "chromium"):
         (programs / name).write_text("#!/bin/sh\n")
         (programs / name).chmod(0o755)
     done = checkout.run("scripts/test-tools.sh", PATH=str(programs))
