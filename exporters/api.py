@@ -13,10 +13,12 @@ from agent.units import ATTO, MJ_PER_J, NANO, NS_PER_S
 from exporters.families import MW_PER_W, UG_PER_G, is_up
 from exporters.overview import Overview, overview
 
+_ENCODER = msgspec.json.Encoder(decimal_format="number")      # Decimal as a number, all digits kept
+
 
 def encode(document: Any) -> bytes:
     """A JSON document, one line."""
-    return msgspec.json.encode(document) + b"\n"
+    return _ENCODER.encode(document) + b"\n"
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
