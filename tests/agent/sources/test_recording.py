@@ -118,6 +118,16 @@ def test_a_cut_is_told_at_the_end_and_a_whole_file_says_nothing_of_it(tmp_path: 
                 source.read(9)
 
 
+def test_a_gzip_that_lacks_its_end_alone_has_every_reading_and_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "trace.jsonl.gz"
+    taken = recorded(file, 3)
+    file.write_bytes(file.read_bytes()[:-4])
+    with opened(file) as source:
+        assert [source.read(sequence) for sequence in range(4)] == taken
+        with pytest.raises(SourceEnded, match="its end is cut off"):
+            source.read(4)
+
+
 def test_a_damaged_line_is_an_error_with_its_number(tmp_path: Path) -> None:
     file = tmp_path / "trace.jsonl"
     taken = recorded(file, 4)

@@ -47,6 +47,9 @@ def test_jitter_moves_power_and_leaves_the_energy_of_whole_stretches() -> None:
     steady = wave(jitter=0.2, workload=[{"gpus": [0], "busy": 0.5}])
     powers = {steady.power_mw(MONDAY_NS + i * HALF_NS) for i in range(100)}
     assert len(powers) > 20
+    for i in range(100):
+        (busy,) = steady.busy_permille(MONDAY_NS + i * HALF_NS)
+        assert steady.power_mw(MONDAY_NS + i * HALF_NS) == 115_000 + busy * PERMILLE_MW
     assert min(powers) >= 115_000 + 400 * PERMILLE_MW
     assert max(powers) <= 115_000 + 600 * PERMILLE_MW
     assert energy_mj(steady, MONDAY_NS, MONDAY_NS + 730 * NS_PER_S) == [IDLE_MW * 730, 337_500 * 730]

@@ -26,6 +26,7 @@ def process(cgroup: str) -> ProcessFacts:
         f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{SCOPED}.slice/cri-containerd-{CONTAINER}.scope",
         f"/kubepods.slice/kubepods-pod{SCOPED}.slice/crio-{CONTAINER}.scope",
         f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{SCOPED}.slice/docker-{CONTAINER}.scope/init.scope",
+        f"/docker/{'f' * 64}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{SCOPED}.slice/crio-{CONTAINER}.scope",
         f"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{SCOPED}.slice/cri-containerd-{CONTAINER}.scope",
     ],
 )

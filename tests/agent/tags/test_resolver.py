@@ -138,6 +138,7 @@ def test_long_values_are_cut_to_128_characters_and_counted() -> None:
     wide = "\N{CJK UNIFIED IDEOGRAPH-4E2D}"
     assert resolver.workload(process(wide * 200), GPU, NAME)[0] == wide * 128
     assert resolver.truncated == 2
+    assert resolver.workload(process("p" * 126 + "  and more"), GPU, NAME)[0] == "p" * 126
 
 
 def test_control_characters_and_undecodable_bytes_are_replaced() -> None:
