@@ -11,7 +11,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -43,7 +43,8 @@ class Daemon:
     """``gpu-finops run`` with a configuration text, as a context manager."""
 
     def __init__(self, directory: Path, *arguments: str, config: str = "", environ: Mapping[str, str] | None = None,
-                 source: str = "simulated", port: int | None = None) -> None:
+                 source: str = "simulated", port: int | None = None, prefix: Sequence[str] = ()) -> None:
+        """``prefix`` is a command that executes the rest of its arguments, as ``nice`` does."""
         directory.mkdir(exist_ok=True)
         self.directory = directory
         self.state = directory / "state"
@@ -52,7 +53,7 @@ class Daemon:
         self.port = port or free_port()
         self.log = directory / "stderr.log"
         self._arguments = [
-            sys.executable, "-m", "agent", "run", "--config.file", str(self.config), "--source", source,
+            *prefix, sys.executable, "-m", "agent", "run", "--config.file", str(self.config), "--source", source,
             "--state.dir", str(self.state), "--web.listen-address", f"127.0.0.1:{self.port}", *arguments]
         self._environ = dict(os.environ) | dict(environ or {})
         self.process: subprocess.Popen[bytes] | None = None
