@@ -31,7 +31,9 @@ from agent.model import (
     Workload,
 )
 from agent.sources.scenario import load_scenario
-from agent.sources.waveform import GIB, Waveform, mix
+from agent.sources.splitmix import mix
+from agent.sources.tenants import GIB
+from agent.sources.waveform import Waveform
 from agent.units import NS_PER_S, NS_PER_US, split_integer
 
 SAMPLES_PER_S: Final = 6

@@ -16,95 +16,20 @@ from __future__ import annotations
 from math import lcm
 from typing import Final
 
-from msgspec import Struct
-
-from agent.model import ProcessFacts
-from agent.sources.scenario import GRID_S, HOURS, Scenario, SimulatedWorkload
+from agent.sources.scenario import GRID_S, HOURS, Scenario
+from agent.sources.splitmix import mix
+from agent.sources.tenants import ABSENT, DAY_S, GIB, HOUR_S, Occupant, Tenant, Vector, tenants_of
 from agent.units import NS_PER_HOUR, NS_PER_S, split_integer
 
-GIB: Final = 2**30
 _STRETCH_NS: Final = GRID_S * NS_PER_S
 _HALF_NS: Final = _STRETCH_NS // 2
-_HOUR_S: Final = 3_600
-_DAY_S: Final = 86_400
-_DAY_NS: Final = _DAY_S * NS_PER_S
+_DAY_NS: Final = DAY_S * NS_PER_S
 _WEEK_NS: Final = 7 * _DAY_NS
 _WORKDAYS: Final = 5
 _ANCHOR_NS: Final = -3 * _DAY_NS     # Monday 1969-12-29: a week starts here, and no instant since 1970 is before it
 _TICKS_PER_S: Final = 100
 _FIRST_PID: Final = 10_000
 _PIDS_PER_TENANT: Final = 8          # PIDs come round again, as they do: only (pid, start_ticks) names a process
-_ABSENT: Final = -1
-_WORD: Final = 2**64 - 1
-
-Vector = tuple[int, ...]
-
-
-def mix(*words: int) -> int:
-    """A 64-bit hash of integers (the finalizer of splitmix64, word by word): the same in every process."""
-    state = 0
-    for word in words:
-        state = (state + (word & _WORD) + 0x9E3779B97F4A7C15) & _WORD
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _WORD
-        state ^= state >> 31
-    return state
-
-
-class Tenant(Struct, frozen=True):
-    """One workload on one GPU."""
-
-    workload: SimulatedWorkload
-    number: int                      # of the workload in the scenario
-    home: int                        # index of the GPU that names the process: its own, or the first of several
-    phase_s: int                     # of every_s
-    burst_phase_s: int
-    levels: tuple[Vector, Vector]    # nominal busy permille by local hour, on workdays and at the weekend
-    memory_bytes: int
-
-    def here(self, hour: int) -> bool:
-        """Whether ``present_hours`` includes a local hour."""
-        first, last = self.workload.present_hours
-        return first <= hour < last if first < last else hour >= first or hour < last
-
-    def cycled(self, level: int, second: int) -> int:
-        """The hour's level as the cycles leave it at a second of the hour: gone, parked, or as it was."""
-        workload = self.workload
-        if workload.every_s and (second + self.phase_s) % workload.every_s >= workload.lasts_s:
-            return _ABSENT
-        if workload.burst_every_s and (second + self.burst_phase_s) % workload.burst_every_s >= workload.burst_s:
-            return min(level, 0)
-        return level
-
-    def started_s(self, local_s: int) -> int:
-        """When the process that is there at a local second started; both in seconds since the anchor."""
-        started = 0
-        first, last = self.workload.present_hours
-        if (first, last) != (0, HOURS):
-            started = local_s - (local_s - first * _HOUR_S) % _DAY_S
-        if self.workload.every_s:
-            started = max(started, local_s - (local_s + self.phase_s) % self.workload.every_s)
-        return started
-
-
-class Occupant(Struct, frozen=True):
-    """A process on the GPU at an instant."""
-
-    tenant: Tenant
-    pid: int
-    start_ticks: int
-    busy_permille: int
-
-    def facts(self) -> ProcessFacts:
-        """What /proc would say about it."""
-        workload = self.tenant.workload
-        unit = f"simulated-{self.tenant.number + 1}.service"
-        return ProcessFacts(
-            pid=self.pid, start_ticks=self.start_ticks, parent_pid=1, user=workload.user, group=workload.group,
-            command=workload.command, exe=f"/usr/bin/{workload.command.split(' ', 1)[0]}",
-            cwd=f"/home/{workload.user}", cgroup=f"/system.slice/{unit}", unit=unit,
-            environ={f"FINOPS_{key.upper()}": value for key, value in workload.tags.items()},
-        )  # fmt: skip
 
 
 class Waveform:
@@ -121,7 +46,7 @@ class Waveform:
         self.limit_mw = round(gpu.limit_watts * 1000)
         self._permille_mw = (self.limit_mw - self._idle_mw - self._context_mw) // 1000
         self.memory_total_bytes = round(gpu.memory_gib * GIB)
-        self.tenants = _tenants(scenario, index)
+        self.tenants = tenants_of(scenario, index)
         cycles = [cycle for t in self.tenants for cycle in (t.workload.every_s, t.workload.burst_every_s) if cycle]
         self._period_s = lcm(GRID_S, *cycles)
         self._prefix: tuple[Vector, list[Vector]] = ((), [])
@@ -160,7 +85,7 @@ class Waveform:
         local_s = local_ns // NS_PER_S
         found = []
         for tenant, busy in zip(self.tenants, self.busy_permille(instant_ns), strict=True):
-            if busy != _ABSENT:
+            if busy != ABSENT:
                 started_s = tenant.started_s(local_s)
                 found.append(Occupant(tenant, self._pid(tenant, started_s), (started_s + 1) * _TICKS_PER_S, busy))
         return found
@@ -169,7 +94,7 @@ class Waveform:
         """The busy share of each tenant at an instant; -1 where it is not there."""
         local_ns = instant_ns + self._offset_ns
         levels = self._levels_at(local_ns)
-        nominal = self._nominal(levels, local_ns // NS_PER_S % _HOUR_S)
+        nominal = self._nominal(levels, local_ns // NS_PER_S % HOUR_S)
         wobble = self._wobble(local_ns, nominal)
         sign = 1 if local_ns % _STRETCH_NS < _HALF_NS else -1
         return tuple([busy + sign * off for busy, off in zip(nominal, wobble, strict=True)])
@@ -185,7 +110,7 @@ class Waveform:
 
     def _levels(self, weekend: bool, hour: int) -> Vector:
         """Nominal busy permille of each tenant in a local hour, before cycles; -1 where it is not there."""
-        return tuple([t.levels[weekend][hour] if t.here(hour) else _ABSENT for t in self.tenants])
+        return tuple([t.levels[weekend][hour] if t.here(hour) else ABSENT for t in self.tenants])
 
     def _nominal(self, levels: Vector, second: int) -> Vector:
         """Nominal busy permille at a second of the hour, with cycles, scaled down to what one GPU can give."""
@@ -207,7 +132,7 @@ class Waveform:
 
     def _powers(self, nominal: Vector) -> Vector:
         """Power by cause, without the wobble."""
-        there = [i for i, busy in enumerate(nominal) if busy != _ABSENT]
+        there = [i for i, busy in enumerate(nominal) if busy != ABSENT]
         powers = [0] * len(nominal)
         for i, context_mw in zip(there, split_integer(self._context_mw, [1] * len(there)) if there else (), strict=True):
             powers[i] = context_mw + nominal[i] * self._permille_mw
@@ -215,7 +140,7 @@ class Waveform:
 
     def _halves(self, local_ns: int, levels: Vector) -> tuple[Vector, Vector]:
         """Power by cause in the first and in the second half of the stretch around an instant."""
-        nominal = self._nominal(levels, local_ns // NS_PER_S % _HOUR_S)
+        nominal = self._nominal(levels, local_ns // NS_PER_S % HOUR_S)
         powers = self._powers(nominal)
         wobble = (0, *[off * self._permille_mw for off in self._wobble(local_ns, nominal)])
         return (
@@ -250,33 +175,6 @@ class Waveform:
         sums = [total]
         for hour in range(HOURS):
             period = self._period_prefix(self._levels(weekend, hour))[-1]
-            total = tuple([s + e * (_HOUR_S // self._period_s) for s, e in zip(total, period, strict=True)])
+            total = tuple([s + e * (HOUR_S // self._period_s) for s, e in zip(total, period, strict=True)])
             sums.append(total)
         return sums
-
-
-def _tenants(scenario: Scenario, index: int) -> tuple[Tenant, ...]:
-    position = index % scenario.positions
-    tenants = []
-    for number, workload in enumerate(scenario.workload):
-        if position not in workload.gpus:
-            continue
-        home = index - position + min(workload.gpus) if workload.one_process else index
-        busy = workload.busy if isinstance(workload.busy, tuple) else (workload.busy,) * HOURS
-        tenants.append(
-            Tenant(
-                workload=workload, number=number, home=home,
-                phase_s=_phase_s(workload.every_s, scenario.seed, home, number, 1),
-                burst_phase_s=_phase_s(workload.burst_every_s, scenario.seed, home, number, 2),
-                levels=(
-                    tuple(round(share * 1000) for share in busy),
-                    tuple(round(share * workload.weekend * 1000) for share in busy),
-                ),
-                memory_bytes=round(workload.memory_gib * GIB),
-            )
-        )  # fmt: skip
-    return tuple(tenants)
-
-
-def _phase_s(every_s: int, *words: int) -> int:
-    return mix(*words) % (every_s // GRID_S) * GRID_S if every_s else 0

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.sources.scenario import Scenario, load_scenario
-from agent.sources.waveform import Waveform, mix
+from agent.sources.splitmix import mix
+from agent.sources.waveform import Waveform
 from agent.units import NS_PER_HOUR, NS_PER_S
 
 MONDAY_NS = int(dt.datetime(2026, 11, 16, tzinfo=dt.UTC).timestamp()) * NS_PER_S
