@@ -174,7 +174,8 @@ def measure(seconds: int, processes: int, workloads: int, rival_command: str | N
                 for one in watched:
                     early = one.memory_mib[min(3, len(one.memory_mib) - 1)]
                     median_ms = sorted(one.scrapes_ms)[len(one.scrapes_ms) // 2]
-                    print(f"| {one.name} | {one.cpu_percent():.2f} | {early:.1f} | {one.memory_mib[-1]:.1f} | {median_ms:.1f} |")
+                    late = one.memory_mib[-1]
+                    print(f"| {one.name} | {one.cpu_percent():.2f} | {early:.1f} | {late:.1f} | {median_ms:.1f} |")
                 if len(watched) == 2:
                     print(f"\nCPU ratio, nvitop-exporter to us: {watched[1].cpu_percent() / watched[0].cpu_percent():.1f}")
                 ticks = daemon.value("finops_agent_ticks_total")
