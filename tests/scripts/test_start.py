@@ -26,9 +26,10 @@ def free_port() -> int:
 def costs(url: str) -> list[float]:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
-            return [float(value) for value in re.findall(r"^finops_workload_cost_total\{.*\} (\S+)$", answer.read().decode(), re.M)]
+            text = answer.read().decode()
     except (urllib.error.URLError, ConnectionError):
         return []
+    return [float(value) for value in re.findall(r"^finops_workload_cost_total\{.*\} (\S+)$", text, re.M)]
 
 
 def test_one_command_serves_costs_and_says_where(tmp_path: Path) -> None:
