@@ -248,6 +248,13 @@ def test_utilization_samples_come_once_each_and_without_junk(driver: Driver, pid
     assert devices(probe)["GPU-a"].utilization_samples == ()
 
 
+def test_the_first_look_takes_the_last_second_of_a_buffer_only(driver: Driver, pids: list[int]) -> None:
+    driver.show(Device("GPU-a", counter=None, use_period_s=0.25, processes=[Process(pids[0], sm=Constant(80))]))
+    device = devices(driver.probe())["GPU-a"]
+    assert [row.timestamp_us for row in device.utilization_samples] == [99_250_000, 99_500_000, 99_750_000, 100_000_000]
+    assert [row.timestamp_us for row in device.power_samples] == [99_100_000 + 100_000 * i for i in range(10)]
+
+
 @pytest.mark.parametrize("empty_success", [False, True])
 def test_no_utilization_is_no_error(driver: Driver, pids: list[int], empty_success: bool) -> None:
     driver.show(Device("GPU-a", use_empty_success=empty_success, processes=[Process(pids[0], sm=Chance(0))]))
