@@ -82,13 +82,12 @@ class Client:
             return failed.code
         return 0
 
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=10)
-        self.close_pipes()
+    def __enter__(self) -> Client:
+        return self
 
-    def close_pipes(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(timeout=10)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()

@@ -13,9 +13,8 @@ from tests.driver.scenario import ClockFile, Scenario
 
 @pytest.fixture(scope="session")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    client = Client(Scenario().write(tmp_path_factory.mktemp("driver") / "scenario"))
-    yield client
-    client.close()
+    with Client(Scenario().write(tmp_path_factory.mktemp("driver") / "scenario")) as client:
+        yield client
 
 
 @pytest.fixture

@@ -128,6 +128,12 @@ int64_t wave_at(const struct wave *wave, int64_t t_ns);
 wide wave_integral(const struct wave *wave, int64_t from_ns, int64_t to_ns);     /* level x ns */
 int64_t wave_mean(const struct wave *wave, int64_t from_ns, int64_t to_ns);
 
+/* keys.c: the scenario's plain KEY VALUE lines */
+enum scope { IN_WORLD, IN_DEVICE, IN_PROCESS, IN_INSTANCE };
+enum key_type { INTEGER, TEXT, WAVE, SPANS };
+struct key { enum scope scope; const char *word; enum key_type type; size_t offset; };
+const struct key *key_named(enum scope scope, const char *word);
+
 /* parse.c: NULL on a bad file, with FILE:LINE and the reason on stderr */
 struct world *world_read(const char *path);
 
@@ -147,7 +153,6 @@ nvmlReturn_t enter_device(struct call *call, const char *function, nvmlDevice_t 
 nvmlReturn_t leave(nvmlReturn_t code);
 nvmlReturn_t driver_open(const char *function);
 nvmlReturn_t driver_close(void);
-nvmlReturn_t field_fault(struct call *call, unsigned field);
 size_t enumerated(struct call *call);
 nvmlReturn_t handle_at(struct call *call, size_t index, nvmlDevice_t *handle);
 nvmlDevice_t handle_of(const struct call *call, const char *uuid);
@@ -155,6 +160,11 @@ bool within(const struct spans *spans, int64_t t_ns);
 bool is_there(const struct spans *present, int64_t t_ns);      /* as within, but no span at all means always */
 bool device_gone(const struct device *device, int64_t t_ns);
 uint64_t timestamp_us(const struct call *call, int64_t t_ns);     /* 0 for what lies before the clock's zero */
+
+/* faults.c */
+struct verdict { bool hang; int64_t delay_ns; nvmlReturn_t code; };
+struct verdict judge(struct world *world, const char *function, const char *uuid, int64_t t_ns);
+nvmlReturn_t field_fault(const struct call *call, unsigned field);
 
 #define SYSTEM_CALL()                                              \
     struct call call;                                              \

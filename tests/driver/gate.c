@@ -131,24 +131,6 @@ static int64_t now_ns(void)
     return now - world->epoch_ns;
 }
 
-/* "nvmlX" names every version of it, "nvmlX_v3" one. */
-static bool names(const char *fault, const char *function)
-{
-    size_t length = strlen(fault);
-    return strcmp(fault, "*") == 0
-        || (strncmp(fault, function, length) == 0
-            && (function[length] == '\0' || strncmp(function + length, "_v", 2) == 0));
-}
-
-static bool strikes(struct fault *fault, const char *function, const char *uuid, int64_t t_ns)
-{
-    if (t_ns < fault->from_ns || t_ns >= fault->to_ns || !names(fault->function, function)
-        || (strcmp(fault->target, "*") != 0 && (uuid == NULL || strcmp(fault->target, uuid) != 0)))
-        return false;
-    int64_t call = fault->seen++;
-    return call >= fault->skip_calls && call - fault->skip_calls < fault->max_calls;
-}
-
 __attribute__((noreturn)) static void hang(void)
 {
     sigset_t all;
@@ -161,28 +143,17 @@ __attribute__((noreturn)) static void hang(void)
 /* Called and left with the lock held, which a hang or a delay lets go of meanwhile. */
 static nvmlReturn_t suffer(const char *function, const char *uuid)
 {
-    int64_t t_ns = now_ns(), delay_ns = 0;
-    nvmlReturn_t code = NVML_SUCCESS;
-    bool hangs = false;
-    for (size_t i = 0; i < world->fault_count; i++) {
-        struct fault *fault = &world->faults[i];
-        if (!strikes(fault, function, uuid, t_ns))
-            continue;
-        hangs |= fault->hang;
-        delay_ns += fault->delay_ns;
-        if (code == NVML_SUCCESS)
-            code = (nvmlReturn_t)fault->code;
-    }
-    if (!hangs && delay_ns == 0)
-        return code;
+    struct verdict verdict = judge(world, function, uuid, now_ns());
+    if (!verdict.hang && verdict.delay_ns == 0)
+        return verdict.code;
     pthread_mutex_unlock(&lock);
-    if (hangs)
+    if (verdict.hang)
         hang();
-    struct timespec left = { delay_ns / SECOND_NS, delay_ns % SECOND_NS };
+    struct timespec left = { verdict.delay_ns / SECOND_NS, verdict.delay_ns % SECOND_NS };
     while (nanosleep(&left, &left) != 0)
         ;
     pthread_mutex_lock(&lock);
-    return code;
+    return verdict.code;
 }
 
 nvmlReturn_t leave(nvmlReturn_t code)
@@ -225,17 +196,6 @@ nvmlReturn_t enter_device(struct call *call, const char *function, nvmlDevice_t 
     if (handle->device == NULL || device_gone(handle->device, t_ns))
         return leave(NVML_ERROR_GPU_IS_LOST);
     *call = (struct call){ world, handle->device, handle->instance, t_ns };
-    return NVML_SUCCESS;
-}
-
-nvmlReturn_t field_fault(struct call *call, unsigned field)
-{
-    char name[TEXT_SIZE];
-    snprintf(name, sizeof name, "nvmlDeviceGetFieldValues:%u", field);
-    const char *uuid = call->instance != NULL ? call->instance->uuid : call->device->uuid;
-    for (size_t i = 0; i < world->fault_count; i++)
-        if (strcmp(world->faults[i].function, name) == 0 && strikes(&world->faults[i], name, uuid, call->t_ns))
-            return (nvmlReturn_t)world->faults[i].code;
     return NVML_SUCCESS;
 }
 

@@ -7,47 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum scope { IN_WORLD, IN_DEVICE, IN_PROCESS, IN_INSTANCE };
-enum value { INTEGER, TEXT, WAVE, SPANS };
-
-struct key { enum scope scope; const char *word; enum value value; size_t offset; };
-
-#define W(word, value, field) { IN_WORLD, word, value, offsetof(struct world, field) }
-#define D(word, value, field) { IN_DEVICE, word, value, offsetof(struct device, field) }
-#define P(word, value, field) { IN_PROCESS, word, value, offsetof(struct process, field) }
-#define M(word, value, field) { IN_INSTANCE, word, value, offsetof(struct instance, field) }
-
-static const struct key keys[] = {
-    W("driver", TEXT, driver), W("nvml", TEXT, nvml), W("cuda", INTEGER, cuda), W("epoch_ns", INTEGER, epoch_ns),
-    W("timestamp_offset_ns", INTEGER, timestamp_offset_ns), W("enumerate_at_init", INTEGER, enumerate_at_init),
-    D("name", TEXT, name), D("pci", TEXT, pci), D("serial", TEXT, serial), D("minor", INTEGER, minor),
-    D("architecture", INTEGER, architecture), D("brand", INTEGER, brand),
-    D("cuda_major", INTEGER, cuda_major), D("cuda_minor", INTEGER, cuda_minor),
-    D("persistence", INTEGER, persistence), D("pstate", INTEGER, pstate), D("seed", INTEGER, seed),
-    D("limit_mw", INTEGER, limit_mw), D("limit_max_mw", INTEGER, limit_max_mw),
-    D("temperature_c", INTEGER, temperature_c), D("memory_total_bytes", INTEGER, memory_total_bytes),
-    D("memory_used_bytes", INTEGER, memory_used_bytes), D("memory_reserved_bytes", INTEGER, memory_reserved_bytes),
-    D("absent", SPANS, absent), D("lost", SPANS, lost), D("power", WAVE, power),
-    D("utilization", WAVE, utilization), D("memory_utilization", WAVE, memory_utilization),
-    D("power_window_ns", INTEGER, power_window_ns), D("power_update_ns", INTEGER, power_update_ns),
-    D("instant", INTEGER, instant), D("counter", INTEGER, counter),
-    D("counter_update_ns", INTEGER, counter_update_ns), D("counter_offset_mj", INTEGER, counter_offset_mj),
-    D("counter_freeze", SPANS, freezes), D("samples_period_ns", INTEGER, samples_period_ns),
-    D("samples_depth", INTEGER, samples_depth), D("samples_window_ns", INTEGER, samples_window_ns),
-    D("use_period_ns", INTEGER, use_period_ns), D("use_depth", INTEGER, use_depth),
-    D("use_empty_success", INTEGER, use_empty_success), D("use_summary", INTEGER, use_summary),
-    D("accounting", INTEGER, accounting), D("mig", INTEGER, mig), D("mig_pending", INTEGER, mig_pending),
-    D("mig_max", INTEGER, mig_max), D("mig_repeats_parent", INTEGER, mig_repeats_parent),
-    P("kind", INTEGER, kind), P("memory_bytes", INTEGER, memory_bytes), P("gpu_instance", INTEGER, gpu_instance),
-    P("compute_instance", INTEGER, compute_instance), P("accounting", INTEGER, accounting),
-    P("present", SPANS, present), P("sm", WAVE, sm), P("mem", WAVE, mem), P("enc", WAVE, enc), P("dec", WAVE, dec),
-    M("name", TEXT, name), M("gpu_instance", INTEGER, gpu_instance),
-    M("compute_instance", INTEGER, compute_instance), M("gpu_slices", INTEGER, gpu_slices),
-    M("compute_slices", INTEGER, compute_slices), M("multiprocessors", INTEGER, multiprocessors),
-    M("memory_total_bytes", INTEGER, memory_total_bytes), M("memory_used_bytes", INTEGER, memory_used_bytes),
-    M("present", SPANS, present),
-};
-
 struct parser {
     const char *path;
     int line;
@@ -246,26 +205,23 @@ static void *target(struct parser *p, enum scope scope)
 
 static bool table_line(struct parser *p, enum scope scope, const char *name)
 {
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        const struct key *key = &keys[i];
-        if (key->scope != scope || strcmp(key->word, name) != 0)
-            continue;
-        void *field = (char *)target(p, scope) + key->offset;
-        if (key->value == INTEGER) {
-            *(int64_t *)field = number(p);
-        } else if (key->value == TEXT) {
-            text(p, field, TEXT_SIZE);
-        } else if (key->value == WAVE) {
-            wave(p, field);
-        } else {
-            struct spans *spans = field;
-            struct span *span = grow(&spans->items, &spans->count, sizeof *span);
-            span->from_ns = number(p);
-            span->to_ns = end_of(p);
-        }
-        return true;
+    const struct key *key = key_named(scope, name);
+    if (key == NULL)
+        return false;
+    void *field = (char *)target(p, scope) + key->offset;
+    if (key->type == INTEGER) {
+        *(int64_t *)field = number(p);
+    } else if (key->type == TEXT) {
+        text(p, field, TEXT_SIZE);
+    } else if (key->type == WAVE) {
+        wave(p, field);
+    } else {
+        struct spans *spans = field;
+        struct span *span = grow(&spans->items, &spans->count, sizeof *span);
+        span->from_ns = number(p);
+        span->to_ns = end_of(p);
     }
-    return false;
+    return true;
 }
 
 static void line(struct parser *p, char *content)

@@ -211,25 +211,21 @@ def signals(client: Client, which: str) -> int:
 
 def test_hang_ends_by_sigkill_only_and_holds_no_lock(tmp_path: Path) -> None:
     faults = [Fault("nvmlDeviceGetPowerUsage", hang=True, device="GPU-b")]
-    client = Client(Scenario([Device("GPU-a"), Device("GPU-b")], faults=faults).write(tmp_path / "scenario"))
+    path = Scenario([Device("GPU-a"), Device("GPU-b")], faults=faults).write(tmp_path / "scenario")
     hanging = "n.nvmlDeviceGetPowerUsage(n.nvmlDeviceGetHandleByIndex(1))"
-    client("n.nvmlInit()")
-    client(f"__import__('threading').Thread(target=lambda: {hanging}, daemon=True).start()")
-    assert client("n.nvmlDeviceGetPowerUsage(n.nvmlDeviceGetHandleByIndex(0))") == 100_000     # others go on
-    client.process.kill()
-    assert client.process.wait(timeout=10) == -signal.SIGKILL
-    client.close_pipes()
-
-    alone = Client(tmp_path / "scenario")
-    alone("n.nvmlInit()")
-    alone.start(hanging)
-    eventually(lambda: signals(alone, "SigBlk") & SIGTERM != 0)
-    alone.process.send_signal(signal.SIGTERM)
-    eventually(lambda: signals(alone, "ShdPnd") & SIGTERM != 0)
-    assert alone.process.poll() is None
-    alone.process.kill()
-    assert alone.process.wait(timeout=10) == -signal.SIGKILL
-    alone.close_pipes()
+    with Client(path) as others:
+        others("n.nvmlInit()")
+        others(f"__import__('threading').Thread(target=lambda: {hanging}, daemon=True).start()")
+        assert others("n.nvmlDeviceGetPowerUsage(n.nvmlDeviceGetHandleByIndex(0))") == 100_000
+    with Client(path) as alone:
+        alone("n.nvmlInit()")
+        alone.start(hanging)
+        eventually(lambda: signals(alone, "SigBlk") & SIGTERM != 0)
+        alone.process.send_signal(signal.SIGTERM)
+        eventually(lambda: signals(alone, "ShdPnd") & SIGTERM != 0)
+        assert alone.process.poll() is None
+        alone.process.kill()
+        assert alone.process.wait(timeout=10) == -signal.SIGKILL
 
 
 def test_bad_scenario_says_where(tmp_path: Path) -> None:
