@@ -61,10 +61,9 @@ class App:
         self._pipeline = Pipeline(stages, self._ledger, self._clock, self.config.flush_interval_ns)
         self._probe = Probe(*source_of(self.config), self._clock)
         self._jobs = Jobs(self._wake.wake)
-        self._exporters: list[Exporter] = [
-            EXPORTERS["prometheus"](self.config.web, Hooks(
-                reload=self.ask_reload, ready=self.ready,
-                usage=UsageApi(self.config.state_dir, self.config.tags.keys, self.config.timezone)))]
+        hooks = Hooks(reload=self.ask_reload, ready=self.ready,
+                      usage=UsageApi(self.config.state_dir, self.config.tags.keys, self.config.timezone))
+        self._exporters: list[Exporter] = [make(self.config.web, hooks) for make in EXPORTERS.values()]
         self._publish(self._pipeline.snapshot(stale=True))
 
     def _build(self, config: Config, previous: Stages | None) -> tuple[Attribution, Stages]:
@@ -109,8 +108,8 @@ class App:
         while not self._stopping:
             try:
                 reading = self._probe.read()
-            except SourceEnded:
-                log.info("the recording has ended: %d ticks", self._pipeline.snapshot().agent.ticks)
+            except SourceEnded as ended:
+                log.info("%s", ended)
                 return
             self._pipeline.probe_restarts = self._probe.restarts
             if reading is None:

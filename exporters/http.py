@@ -40,6 +40,7 @@ from exporters.webconfig import WebConfigFile
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
+ONE_PACKET_BYTES = 8 * 1024
 SWEEP_SECONDS = 0.5
 CLOSE_SECONDS = 5.0
 
@@ -128,6 +129,9 @@ class HttpServer:
         self._endpoints = endpoints_of(self._config, self.connections)
         self._sockets = listen(web.host, web.port)
         self.port: int = self._sockets[0].getsockname()[1]
+        scheme = "http" if self._config.current().context is None else "https"
+        host = f"[{web.host}]" if ":" in web.host else web.host
+        self.url = f"{scheme}://{host}:{self.port}/"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="http", daemon=True)
@@ -213,9 +217,13 @@ class HttpServer:
         fields = HTTPHeaders({
             "Content-Type": response.content_type, "Content-Length": str(len(response.body)),
             **self._config.current().headers, **response.headers})
-        connection.write_headers(ResponseStartLine("HTTP/1.1", response.status, http.client.responses[response.status]), fields)
-        if start.method != "HEAD" and response.body:
-            connection.write(response.body)      # apart from the headers: shared between connections, not copied
+        line = ResponseStartLine("HTTP/1.1", response.status, http.client.responses[response.status])
+        body = b"" if start.method == "HEAD" else response.body
+        if len(body) <= ONE_PACKET_BYTES:
+            connection.write_headers(line, fields, body)
+        else:
+            connection.write_headers(line, fields)
+            connection.write(body)               # as it is: slow readers share one body instead of holding a copy each
         connection.finish()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from agent.model import Snapshot
 from agent.settings import Web
 from exporters.base import Hooks
@@ -11,6 +13,8 @@ from exporters.exposition import Exposition
 from exporters.http import HttpServer
 from exporters.selfstatus import ProcessReader, SelfStatus
 from exporters.webconfig import WebConfigFile
+
+log = logging.getLogger(__name__)
 
 
 class PrometheusExporter:
@@ -31,6 +35,7 @@ class PrometheusExporter:
 
     def start(self) -> None:
         self._server.start()
+        log.info("serving costs at %s", self._server.url)
 
     def publish(self, snapshot: Snapshot) -> None:
         self._exposition.publish(snapshot)

@@ -27,7 +27,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     """The options that say where readings come from; ``record`` and ``devices`` take them too."""
     parser.add_argument("--source", choices=["auto", "nvml", "simulated", "replay"], default="auto")
     parser.add_argument("--simulated.scenario", dest="scenario", type=Path, metavar="F")
-    parser.add_argument("--simulated.seed", dest="seed", type=int, default=1, metavar="N")
+    parser.add_argument("--simulated.seed", dest="seed", type=int, metavar="N")
     parser.add_argument("--simulated.devices", dest="devices", type=int, metavar="N")
     parser.add_argument("--replay.file", dest="replay_file", type=Path, metavar="FILE")
 
@@ -39,12 +39,9 @@ def source_of(options: argparse.Namespace, tag_keys: tuple[str, ...]) -> tuple[s
             raise UsageError("--source replay wants --replay.file FILE, a recording of gpu-finops record")
         return "replay", {"file": str(options.replay_file)}
     if options.source == "simulated":
-        chosen: dict[str, Any] = {"seed": options.seed}
-        if options.devices is not None:
-            chosen["devices"] = options.devices
-        if options.scenario is not None:
-            chosen["scenario"] = str(options.scenario)
-        return "simulated", chosen
+        scenario = str(options.scenario) if options.scenario is not None else None
+        chosen = {"seed": options.seed, "devices": options.devices, "scenario": scenario}
+        return "simulated", {name: value for name, value in chosen.items() if value is not None}
     return "nvml", {"tag_keys": list(tag_keys)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -37,6 +38,17 @@ def until(wanted: Callable[[], T | None], what: str, deadline_s: float = 20.0) -
             return got
         pause.wait(0.05)
     raise AssertionError(f"waited {deadline_s:g} s for {what}")
+
+
+@contextlib.contextmanager
+def killed(command: Sequence[str], environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A child process that is killed at the end, however that comes."""
+    process = subprocess.Popen(command, env=dict(environ))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Daemon:

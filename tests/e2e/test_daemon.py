@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.driver.scenario import Constant, Device, Fault, Process, Scenario, Square, boottime_ns, driver_environ
-from tests.e2e.daemon import Daemon, Series, until
+from tests.e2e.daemon import Daemon, Series, killed, until
 
 GPU_A = "GPU-aaaaaaaa-0000-0000-0000-000000000000"
 GPU_B = "GPU-bbbbbbbb-0000-0000-0000-000000000000"
@@ -42,9 +42,8 @@ JOULES_PER_KWH = 3_600_000
 def trainer() -> Iterator[subprocess.Popen[bytes]]:
     environ = os.environ | {"FINOPS_PROJECT": "kronos", "FINOPS_TEAM": "quant", "FINOPS_MODEL": "kronos-base",
                             "FINOPS_MODEL_VERSION": "1.0"}
-    with subprocess.Popen(["sleep", "infinity"], env=environ) as process:
+    with killed(["sleep", "infinity"], environ) as process:
         yield process
-        process.kill()
 
 
 @pytest.fixture
