@@ -90,7 +90,7 @@ def test_short_processes_leave_nothing_behind() -> None:
             end(pid)
     look(table)
     assert (len(table), table.descriptors) == (0, 0)
-    assert len(descriptors(os.getpid())) == open_before
+    assert len(descriptors(os.getpid())) <= open_before
     table.close()
 
 
