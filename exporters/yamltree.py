@@ -22,9 +22,9 @@ class Faults:
 class Table:
     """One mapping of the file. Each getter takes its key out of what ``done`` then calls unknown."""
 
-    def __init__(self, node: Any, name: str, faults: Faults) -> None:
-        self.name, self._faults = name, faults
-        self.line: int = node.start_mark.line + 1 if node is not None else 1
+    def __init__(self, node: Any, name: str, faults: Faults, line: int = 1) -> None:
+        """``line``: of the key that the mapping belongs to."""
+        self.name, self._faults, self.line = name, faults, line
         self._entries: dict[str, tuple[int, Any]] = {}
         self._lines: dict[str, int] = {}
         if node is None or _is_null(node):
@@ -86,7 +86,8 @@ class Table:
 
     def table(self, key: str) -> Table:
         """A mapping inside this one; empty where the key is not given."""
-        return Table(self._take(key), self._path(key), self._faults)
+        node = self._take(key)
+        return Table(node, self._path(key), self._faults, self._lines.get(key, self.line))
 
     def texts_by_key(self) -> dict[str, str]:
         """Every remaining entry, as strings."""

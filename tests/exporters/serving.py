@@ -49,10 +49,10 @@ def ask(port: int, path: str = "/metrics", method: str = "GET", tls: ssl.SSLCont
         connection.close()
 
 
-def own_metrics(exporter, snapshot=None) -> str:
+def own_metrics(exporter, snapshot=None, **headers: str) -> str:
     """The metrics as of now: a snapshot is rendered once, so it is published again first."""
     exporter.publish(snapshot or snapshots.empty())
-    return ask(exporter.port).text
+    return ask(exporter.port, **headers).text
 
 
 @contextmanager
