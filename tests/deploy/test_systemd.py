@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.confined import settings
+from tests.driver.scenario import Constant, Device, Scenario, boottime_ns, driver_environ
 from tests.e2e.daemon import Daemon
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,19 +88,24 @@ def test_the_confinement_of_these_tests_confines(attempt: str, answer: str) -> N
     assert answer in done.stderr
 
 
-def test_the_agent_lives_under_the_units_filters_and_tells_systemd(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["simulated", "nvml"])
+def test_the_agent_lives_under_the_units_filters_and_tells_systemd(tmp_path: Path, source: str) -> None:
     """Both processes, from start to end: ready, fed watchdog, reload, costs served, a clean stop."""
+    scenario = Scenario(devices=[Device("GPU-a", power=Constant(300))], epoch_ns=boottime_ns())
+    driver = driver_environ(scenario.write(tmp_path / "scenario"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(30)
         environ = {
-            "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": str(int(only("WatchdogSec")) * 10**6),
+            **driver, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": str(int(only("WatchdogSec")) * 10**6),
         }
 
         def next_state() -> str:
             return manager.recv(4096).decode().partition("\n")[0]
 
-        with Daemon(tmp_path / "agent", config=QUICKSTART.read_text(), environ=environ, prefix=CONFINED) as daemon:
+        with Daemon(
+            tmp_path / "agent", config=QUICKSTART.read_text(), environ=environ, source=source, prefix=CONFINED
+        ) as daemon:
             assert next_state() == "READY=1"
             assert next_state() == "WATCHDOG=1"
             assert daemon.value("finops_workload_cost_total") > 0
