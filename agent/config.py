@@ -163,6 +163,7 @@ def _override(root: Node, dotted_key: str, value: Any) -> None:
 def _read(root: Node, file: Path | None, files: Mapping[Path, Stamp], faults: Faults, environ: Mapping[str, str],
           now_ns: int | None) -> Config:
     table = Table(root, faults)
+    table.get("include")                         # read before
     data_files: dict[Path, Stamp] = {}
 
     def section(name: str) -> Table:

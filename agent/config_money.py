@@ -28,7 +28,7 @@ def read_hardware(entries: list[Table], site_currency: str | None) -> tuple[Hard
         price, salvage = amounts["price"], amounts["salvage"]
         if price is not None and salvage is not None and salvage > price:
             entry.fault(entry.node.value["salvage"], f"is {salvage}, more than the price; write at most {price}")
-        currency = entry.text("currency", CURRENCIES)
+        currency = entry.text("currency", CURRENCIES, 'a code of ISO 4217, such as "EUR"')
         if currency is None and site_currency is None and "currency" not in entry.names():
             entry.missing("currency", 'currency = "EUR", as there is no site.tariff whose currency it could have')
         entry.close()
@@ -82,7 +82,7 @@ def _match(entry: Table, tag_keys: tuple[str, ...]) -> dict[str, str]:
     if given is None:
         entry.missing("match", example)
         return {}
-    if not given.names():
+    if given.is_table and not given.names():
         given.fault(given.node, f"is empty; write {example}")
     for key in given.names():
         node = given.node.value[key]
@@ -111,11 +111,11 @@ def _thresholds(entry: Table) -> tuple[float, ...] | None:
 
 
 def _currency(entry: Table, currencies: list[str]) -> str | None:
-    currency = entry.text("currency", CURRENCIES)
+    currency = entry.text("currency", CURRENCIES, 'a code of ISO 4217, such as "EUR"')
     if currency is not None and currency not in currencies:
-        costs = f"costs come in {', '.join(currencies)}" if currencies else "nothing here has a price"
-        entry.fault(entry.node.value["currency"], f"is {currency}, but {costs}, and there are no exchange rates; write one of "
-                                                  "these, or give a tariff or hardware that currency")
+        there = (f"costs come in {', '.join(currencies)} and there are no exchange rates; write one of these" if currencies else
+                 "nothing here has a price; name a site.tariff, or write hardware with a price")
+        entry.fault(entry.node.value["currency"], f"is {currency}, but {there}")
     elif currency is None and "currency" not in entry.names():
         if len(currencies) > 1:
             entry.missing("currency", f"which of {', '.join(currencies)} it counts: costs come in several currencies, and "

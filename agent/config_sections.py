@@ -11,8 +11,7 @@ from agent.file_stamps import Stamp, file_stamp
 from agent.series_csv import Series, read_series
 from agent.settings import Idle, Site, Web
 from agent.tariffs.base import Tariff
-from agent.toml_document import Node
-from agent.toml_table import Table, nearest, plain_number, resolve_path, type_name
+from agent.toml_table import Table, nearest, plain_number, resolve_file, type_name
 from agent.units import NS_PER_S
 from agent.zones import read_zone
 
@@ -53,7 +52,9 @@ def _carbon(table: Table, files: dict[Path, Stamp]) -> tuple[Decimal | None, Pat
         entry.close()
         if not text:
             return None, None, None
-        file = resolve_path(node.value["csv"], text)
+        file = resolve_file(node.value["csv"], table.faults)
+        if file is None:
+            return None, None, None
         files[file] = file_stamp(file)
         return None, file, read_series(file, "grams", table.faults)
     if plain_number(node.value) is None:
@@ -90,13 +91,8 @@ def read_web(table: Table) -> Web:
                         " address of this machine")
         else:
             host, port = found["six"] or found["name"] or "", int(found["port"])
-    web = Web(host=host, port=port, config_file=table.path("config_file"),
-              allow_unauthenticated=table.truth("allow_unauthenticated") or False)
-    if web.config_file is not None and not web.config_file.is_file():
-        _missing_file(table, table.node.value["config_file"], web.config_file)
+    named = table.text("config_file")
+    config_file = resolve_file(table.node.value["config_file"], table.faults) if named is not None else None
+    unauthenticated = table.truth("allow_unauthenticated") or False
     table.close()
-    return web
-
-
-def _missing_file(table: Table, node: Node, file: Path) -> None:
-    table.fault(node, f"is {str(file)!r}, which is not a file; name an existing one, or remove the key")
+    return Web(host=host, port=port, config_file=config_file, allow_unauthenticated=unauthenticated)

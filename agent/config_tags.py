@@ -8,7 +8,7 @@ from agent.model import RESERVED_PROJECTS
 from agent.settings import TagGrant, TagRule, Tags
 from agent.tags import TAG_SOURCES
 from agent.toml_document import dotted
-from agent.toml_table import Table, nearest, type_name
+from agent.toml_table import Table, nearest
 
 PROJECT = "project"                              # reserved values and grants are about this key
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -42,7 +42,7 @@ def _keys(table: Table) -> tuple[str, ...] | None:
     seen: set[str] = set()
     for item in node.value:
         key = item.value
-        if not isinstance(key, str):
+        if not isinstance(key, str) or key in seen:
             continue
         if not _LABEL.fullmatch(key) or key.startswith("__"):
             table.fault(item, f"is {key!r}, which cannot name a Prometheus label; write letters, digits and underscores, "
@@ -66,7 +66,7 @@ def _rule(entry: Table, keys: tuple[str, ...]) -> TagRule:
     if given is None:
         entry.missing("set", 'set = { project = "kronos" }')
     else:
-        if not given.names():
+        if given.is_table and not given.names():
             given.fault(given.node, 'is empty; write the tags to give, such as { project = "kronos" }')
         for key in given.names():
             if key not in keys:
@@ -89,7 +89,7 @@ def _grant(entry: Table) -> TagGrant:
     if projects is None and "projects" not in entry.names():
         entry.missing("projects", 'projects = ["kronos", "kronos-*"], the globs that may be charged')
     elif projects == () and (node := entry.get("projects")) is not None and node.value == []:
-        entry.faults.at(node, f"is empty ({type_name(node.value)} of nothing); name at least one project",
+        entry.faults.at(node, "is empty; name at least one project",
                         dotted(entry.node.key, "projects"))
     entry.close()
     return TagGrant(projects=projects or (), user=user, group=group)

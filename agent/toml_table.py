@@ -69,7 +69,13 @@ class Table:
         self._asked.add(name)
         return self._nodes.get(name)
 
-    def text(self, name: str, choices: Collection[str] | None = None) -> str | None:
+    @property
+    def is_table(self) -> bool:
+        """False where something else stands in a table's place, which is a fault already."""
+        return isinstance(self.node.value, dict)
+
+    def text(self, name: str, choices: Collection[str] | None = None, instead: str = "") -> str | None:
+        """A text, one of ``choices`` where there are some; ``instead`` is what to write where naming them all is no help."""
         node = self.get(name)
         if node is None:
             return None
@@ -78,17 +84,18 @@ class Table:
             self.fault(node, f"is {shown}; write text in quotes")
             return None
         if choices is not None and node.value not in choices:
-            self.fault(node, f"is {node.value!r}, which is not known here; {nearest(node.value, choices)}")
+            hint = f"write {instead}" if instead else nearest(node.value, choices)
+            self.fault(node, f"is {node.value!r}, which is not known here; {hint}")
             return None
         return node.value
 
-    def need_text(self, name: str, example: str, choices: Collection[str] | None = None) -> str:
+    def need_text(self, name: str, example: str, choices: Collection[str] | None = None, instead: str = "") -> str:
         """A text that must be there; "" where it is not or is wrong."""
         if name not in self._nodes:
             self._asked.add(name)
             self.missing(name, f"{name} = {example}")
             return ""
-        return self.text(name, choices) or ""
+        return self.text(name, choices, instead) or ""
 
     def texts(self, name: str, choices: Collection[str] | None = None) -> tuple[str, ...] | None:
         """A list of different texts, each one of ``choices``."""
@@ -115,8 +122,9 @@ class Table:
             return None
         value = plain_number(node.value)
         if value is None:
-            hint = f"; write {node.value} without quotes" if _looks_numeric(node.value) else "; write a number"
-            self.fault(node, f"is {type_name(node.value)}{hint}")
+            hint = f"{node.value} without quotes" if _looks_numeric(node.value) else "a number"
+            shown = "not finite" if isinstance(node.value, Decimal) else type_name(node.value)
+            self.fault(node, f"is {shown}; write {hint}")
             return None
         if low is not None and value < low:
             self.fault(node, f"is {value}; write {low} or more")
@@ -191,7 +199,8 @@ class Table:
         if node is not None and isinstance(node.value, dict):
             self.fault(node, f"is one table; write [[{node.key}]], or a list of tables in [ ]")
             return []
-        return [Table(item, self.faults) for item in self.items(name) or ()]
+        found = [Table(item, self.faults) for item in self.items(name) or ()]
+        return [table for table in found if table.is_table]
 
     def path(self, name: str) -> Path | None:
         """A path; a relative one starts at the directory of the file that names it."""
@@ -203,6 +212,15 @@ def resolve_path(node: Node, text: str) -> Path:
     """A path as its file means it: relative to that file, or to the working directory on the command line."""
     path = Path(text).expanduser()
     return path if node.file is None else node.file.parent / path
+
+
+def resolve_file(node: Node, faults: Faults) -> Path | None:
+    """A path that must name a file; None, with a fault, where it does not."""
+    path = resolve_path(node, node.value)
+    if path.is_file():
+        return path
+    faults.at(node, f"is {node.value!r}, and there is no such file; name one that is there (looked for {path})")
+    return None
 
 
 def plain_number(value: Any) -> Decimal | None:

@@ -51,8 +51,8 @@ def read_tariff(name: str, node: Node, faults: Faults, files: dict[Path, Stamp],
     """
     before = len(faults)
     table = Table(node, faults)
-    currency = table.need_text("currency", 'a code of ISO 4217, such as "EUR"', CURRENCIES)
-    zone = read_zone(table, "timezone", 'a name of the IANA database, such as "Europe/Berlin"')
+    currency = table.need_text("currency", '"EUR", a code of ISO 4217', CURRENCIES, 'a code of ISO 4217, such as "EUR"')
+    zone = read_zone(table, "timezone", '"Europe/Berlin", a name of the IANA database')
     context = RateContext(currency, faults, files)
     terms = [_read_rates(terms, context) for terms in _terms(table, zone or _UTC)]
     versions = [_read_version(terms, zone or _UTC) for terms in terms]
@@ -99,6 +99,8 @@ def _read_rates(terms: Terms, context: RateContext) -> Terms:
     if rates is None:
         terms.table.missing("rates", "rates = { NAME = PRICE }, the price of a kWh by name")
         return terms
+    if rates.is_table and not rates.names():
+        rates.fault(rates.node, "is empty; write { NAME = PRICE }, the price of a kWh by name")
     for name in rates.names():
         node = rates.get(name)
         kind = next((kind for kind in TARIFF_KINDS.values() if node is not None and kind.claims(node)), None)
@@ -136,8 +138,10 @@ def _read_version(terms: Terms, zone: ZoneInfo) -> TariffVersion | None:
     names: Mapping[str, Node] = rates_node.value if rates_node and isinstance(rates_node.value, dict) else {}
     rules = read_rules(table)
     named = {rule.rate for rule, _ in rules}
-    if (written := table.get("rule")) is None or written.value == []:
+    if (written := table.get("rule")) is None:
         table.missing("rule", 'rule = [{ rate = "NAME" }], which rate holds when')
+    elif written.value == []:
+        table.fault(written, 'is empty; write [{ rate = "NAME" }], which rate holds when')
     elif isinstance(written.value, list) and len(rules) == len(written.value):
         _check_rules(terms, [rule for rule, _ in rules], [node for _, node in rules], names)
     levies = Levies(adders=_adders(table), tax=_tax(table), demand=_demand(table, names, named), fixed=_fixed(table))
@@ -186,7 +190,7 @@ def _adders(table: Table) -> tuple[Adder, ...]:
 
 def _tax(table: Table) -> Tax | None:
     entry = table.table("tax")
-    if entry is None:
+    if entry is None or not entry.is_table:
         return None
     rate, included = entry.number("rate", low=0, high=1), entry.truth("included")
     if "rate" not in entry.names():

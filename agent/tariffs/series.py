@@ -12,7 +12,7 @@ from agent.model import FOREVER_NS
 from agent.series_csv import Series, read_series
 from agent.tariffs.base import RateContext, RateKind
 from agent.toml_document import Node
-from agent.toml_table import Table, resolve_path
+from agent.toml_table import Table, resolve_file
 
 _ATTO_DIGITS = 18
 _PER_UNIT_DIGITS = {"kWh": 0, "MWh": 3}          # 1 MWh is 10 ** 3 kWh
@@ -71,17 +71,18 @@ def _read(node: Node, context: RateContext) -> SeriesRate | None:
     missing = table.need_text("missing", '"last", "error" or the name of another rate: what holds after the last row')
     table.close()
     unit_currency, _, per = unit.partition("/")
-    unit_node = node.value.get("unit")
     if unit and per not in _PER_UNIT_DIGITS:
-        context.faults.at(unit_node, f'is {unit!r}; write "{currency}/MWh" or "{currency}/kWh"')
-        return None
-    if unit and context.currency and unit_currency != context.currency:
-        context.faults.at(unit_node, f'is in {unit_currency}, but the tariff in {currency}; write prices in {currency}, '
-                                     f'there are no exchange rates here')
-        return None
+        context.faults.at(node.value["unit"], f'is {unit!r}; write "{currency}/MWh" or "{currency}/kWh"')
+        text = ""
+    elif unit and context.currency and unit_currency != context.currency:
+        context.faults.at(node.value["unit"], f"is in {unit_currency}, but the tariff in {currency}; write prices in {currency}, "
+                                              "there are no exchange rates here")
+        text = ""
     if not text:
         return None
-    file = resolve_path(node.value["csv"], text)
+    file = resolve_file(node.value["csv"], context.faults)
+    if file is None:
+        return None
     context.files[file] = file_stamp(file)
     series = read_series(file, "price", context.faults)
     if series is None or not unit or not missing:
