@@ -34,6 +34,7 @@ from exporters.base import Exporter, Hooks
 log = logging.getLogger(__name__)
 
 BUDGET_SECONDS = 15
+ALIVE_NS = 10 * NS_PER_S             # feeds the watchdog in a long interval too
 FILES_SECONDS = 60
 
 
@@ -118,10 +119,9 @@ class App:
                 self._publish(self._pipeline.snapshot(stale=True))
             else:
                 self._publish(self._pipeline.tick(reading))
-                if first:
-                    self._notifier.ready()
-                    first = False
-            self._notifier.alive()
+            if first:                    # a driver that hangs does not keep the service from starting: it serves
+                self._notifier.ready()
+                first = False
             due_ns = self._pause(due_ns + interval_ns, interval_ns)
 
     def _pause(self, due_ns: int, interval_ns: int) -> int:
@@ -138,10 +138,11 @@ class App:
             if self._reload_asked:
                 self._reload_asked = False
                 self.reload()
+            self._notifier.alive()
             left_ns = due_ns - self._clock.monotonic_ns()
             if self._stopping or left_ns <= 0:
                 return due_ns
-            self._wake.wait(left_ns)
+            self._wake.wait(min(left_ns, ALIVE_NS))
 
     def reload(self) -> None:
         """Read the configuration again. A bad file changes nothing but the metric that says so."""
