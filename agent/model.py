@@ -48,6 +48,18 @@ class PowerSample(Struct, frozen=True, gc=False, array_like=True):
     power_mw: int
 
 
+class AccountingUse(Struct, frozen=True, gc=False, array_like=True):
+    """What the driver's accounting says of a process that has ended since the previous reading: its whole life on the
+    device, nvmlDeviceGetAccountingStats. Only where accounting mode is enabled."""
+
+    pid: int
+    start_ticks: int                 # 0 where the process was never visible: it came and went between two readings
+    started_us: int                  # on the driver's clock, as UtilizationSample.timestamp_us
+    running_ms: int                  # how long it was on the device
+    sm_percent: int                  # mean over that time
+    memory_bytes: int | None         # the most it held
+
+
 class DeviceReading(Struct, frozen=True, gc=False, omit_defaults=True):
     """One device at one moment. A field that the device does not answer is None and named in ``errors``."""
 
@@ -69,6 +81,9 @@ class DeviceReading(Struct, frozen=True, gc=False, omit_defaults=True):
     processes: tuple[ProcessUse, ...] | None = None
     power_samples: tuple[PowerSample, ...] = ()              # only where there is no energy counter
     utilization_samples: tuple[UtilizationSample, ...] = ()  # rows newer than the previous reading's
+    passed: tuple[ProcessUse, ...] = ()          # named by a row or by accounting, and not (or no longer) in processes
+    accounting: tuple[AccountingUse, ...] = ()   # who ended since the previous reading
+    gpm_sm_ratio: float | None = None            # GPM: mean share of SMs that were busy since the previous reading
     errors: Mapping[str, str] = {}               # field name -> NVML's error, e.g. {"energy_mj": "Not Supported"}
 
 
