@@ -75,8 +75,8 @@ def _read(node: Node, context: RateContext) -> SeriesRate | None:
         context.faults.at(node.value["unit"], f'is {unit!r}; write "{currency}/MWh" or "{currency}/kWh"')
         text = ""
     elif unit and context.currency and unit_currency != context.currency:
-        context.faults.at(node.value["unit"], f"is in {unit_currency}, but the tariff in {currency}; write prices in {currency}, "
-                                              "there are no exchange rates here")
+        context.faults.at(node.value["unit"], f"is in {unit_currency}, but the tariff in {currency}; write prices in "
+                                              f"{currency}, there are no exchange rates here")
         text = ""
     if not text:
         return None

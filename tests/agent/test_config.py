@@ -135,7 +135,8 @@ def test_a_named_file_that_is_missing_is_an_error_not_the_defaults(tmp_path: Pat
     assert faults(absent) == ["absent.toml: there is no such file; give the path of a configuration with --config.file"]
     with pytest.raises(ConfigError, match=r"correct \$GPU_FINOPS_CONFIG"):
         load(None, environ={"GPU_FINOPS_CONFIG": str(absent)})
-    assert faults(tmp_path / ".") == [f"{tmp_path.name}: cannot be read (Is a directory); give the path of a readable TOML file"]
+    (fault,) = faults(tmp_path / ".")
+    assert fault == f"{tmp_path.name}: cannot be read (Is a directory); give the path of a readable TOML file"
 
 
 def test_the_state_directory(tmp_path: Path) -> None:
@@ -206,21 +207,22 @@ def test_prices_that_must_reach_the_present_and_do_not_are_a_fault_when_the_pres
     load(file, environ=NO_ENVIRONMENT)
     load(file, environ=NO_ENVIRONMENT, now_ns=inside_ns)
     (fault,) = faults(file, now_ns=after_ns)
-    assert fault.startswith("config.toml:5: tariff.t.rates.spot: has no price for the present (2026-01-01T02:00:00+00:00); fetch")
+    assert fault.startswith("config.toml:5: tariff.t.rates.spot: has no price for the present (2026-01-01T02:00:00+00:00);")
     load(spot(tmp_path, "last"), environ=NO_ENVIRONMENT, now_ns=after_ns)
 
 
 def test_a_reload_keeps_what_only_a_start_can_change(tmp_path: Path) -> None:
     running = load(write(tmp_path, 'state_dir = "a"\n[tags]\nkeys = ["project"]'), environ=NO_ENVIRONMENT)
-    wanted = load(write(tmp_path, 'interval = "3s"\nstate_dir = "b"\n[tags]\nkeys = ["project", "team"]'), environ=NO_ENVIRONMENT)
+    wanted = load(write(tmp_path, 'interval = "3s"\nstate_dir = "b"\n[tags]\nkeys = ["project", "team"]'),
+                  environ=NO_ENVIRONMENT)
     kept: Config = wanted.keeping(running)
     assert (kept.interval_ns, kept.state_dir, kept.tags) == (3 * NS_PER_S, tmp_path / "a", running.tags)
 
 
 def test_no_tag_key_can_be_a_label_of_our_metrics(tmp_path: Path) -> None:
     for label in sorted({label for family in FAMILIES for label in family.labels} - {"W"}):
-        fault = faults(write(tmp_path, f'[tags]\nkeys = ["project", "{label}"]'))
-        assert fault == [f"config.toml:2: tags.keys[1]: is {label!r}, which is a label or a column already; choose another name"]
+        (fault,) = faults(write(tmp_path, f'[tags]\nkeys = ["project", "{label}"]'))
+        assert fault.startswith(f"config.toml:2: tags.keys[1]: is {label!r}, which is a label or a column already;")
 
 
 def test_numbers_keep_every_digit(tmp_path: Path) -> None:
