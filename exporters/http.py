@@ -71,21 +71,22 @@ class Endpoints(Protocol):
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets for every address of a host. Raises FinOpsError with the reason."""
+    """Listening sockets for every address of a host that this machine has. Raises FinOpsError with the reason."""
     sockets: list[socket.socket] = []
+    absent: OSError | None = None
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in sorted(set(found)):
-            if port == 0 and sockets:            # one free port for all addresses
-                address = (address[0], sockets[0].getsockname()[1], *address[2:])  # noqa: PLW2901
-            sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setblocking(False)
-            sock.bind(address)
-            sock.listen(BACKLOG)
+        for family, _, _, _, address in sorted(set(found)):
+            one_port = sockets[0].getsockname()[1] if sockets else port      # port 0: the same free one for all
+            try:
+                sockets.append(_listening(family, (address[0], one_port, *address[2:])))
+            except OSError as error:
+                # "localhost" has an IPv6 address even where the machine has no IPv6.
+                if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                    raise
+                absent = error
+        if absent is not None and not sockets:
+            raise absent
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -93,8 +94,23 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+def _listening(family: int, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def _cannot_listen(host: str, port: int, error: OSError) -> str:
-    where = f"cannot listen on {host}:{port}"
+    where = f"cannot listen on {f'[{host}]' if ':' in host else host}:{port}"
     if error.errno == errno.EADDRINUSE:
         return (f"{where}: another program has this port; stop it, or give another with --web.listen-address "
                 f"(who it is: ss -ltnp 'sport = :{port}')")

@@ -45,7 +45,7 @@
     try {
       const answer = await fetch("/api/v1/usage?from=" + encodeURIComponent(midnight.toISOString()), { cache: "no-store" });
       if (!answer.ok) return;
-      const sums = (await answer.json()).totals.map((sum) => `${Number(sum.cost).toFixed(2)} ${sum.currency}`);
+      const sums = (await answer.json()).totals.filter((sum) => sum.currency).map((sum) => `${Number(sum.cost).toFixed(2)} ${sum.currency}`);
       today = sums.length ? `${sums.join(" + ")} today` : "";
       draw();
     } catch (error) { /* the total stays; today is an extra */ }

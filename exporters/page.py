@@ -96,6 +96,8 @@ def _figures(snapshot: Snapshot, seen: Overview) -> str:
     if tariff is not None:
         price = f"{tariff.price_atto_per_kwh / ATTO:.4g}<span>{escape(tariff.currency)}/kWh</span>"
         cards.append(("", "Electricity", price, escape(f"{tariff.tariff}, {tariff.rate}")))
+    else:
+        cards.append(("", "Electricity", UNKNOWN, "no tariff: set <code>site.tariff</code>"))
     return '<div class="grid figures">' + "".join(
         f'<div class="card figure {kind}"><small>{name}</small><div class="value">{value}</div><small>{below}</small></div>'
         for kind, name, value, below in cards) + "</div>"
@@ -103,7 +105,7 @@ def _figures(snapshot: Snapshot, seen: Overview) -> str:
 
 def _sums(amounts: Iterable[tuple[str, int]], currency: str) -> str:
     shown = [f"{money(nano)}<span>{escape(name)}</span>" for name, nano in sorted(amounts)]
-    return "<br>".join(shown) or f"0<span>{escape(currency)}</span>"
+    return "<br>".join(shown) or (f"0<span>{escape(currency)}</span>" if currency else UNKNOWN)
 
 
 def _with_unit(text: str) -> str:
@@ -119,19 +121,19 @@ def _workloads(snapshot: Snapshot, seen: Overview) -> str:
     most = max((max(line.net_cost_nano.values(), default=0) for line in seen.lines), default=0)
     head = "".join(f"<th>{escape(name)}</th>" for name in names) + "".join(
         f'<th class="n">{name}</th>' for name in ("power", "per hour", "energy", "GPU time", "cost"))
-    rows = "".join(_workload(line, used, most, snapshot.currency) for line in seen.lines)
+    rows = "".join(_workload(line, used, most) for line in seen.lines)
     return (f'<h2>Who spends it</h2><div class="card scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
             "</table></div>")
 
 
-def _workload(line: WorkloadLine, used: list[int], most: int, currency: str) -> str:
+def _workload(line: WorkloadLine, used: list[int], most: int) -> str:
     project = line.workload[0]
     shown = [_RESERVED.get(project, project), *(line.workload[i] for i in used[1:])]
     cells = "".join(f'<td{" class=first" if i == 0 else ""}>{escape(text)}</td>' for i, text in enumerate(shown))
     unknown = "unpriced" if line.power_mw else UNKNOWN
     rate = unknown if line.cost_nano_per_hour is None else f"{money(line.cost_nano_per_hour)}<i>/h</i>"
     costs = [f"{money(nano)} {escape(name)}" for name, nano in sorted(line.net_cost_nano.items())]
-    cost = " + ".join(costs) or f"0 {escape(currency)}"
+    cost = " + ".join(costs) or UNKNOWN          # never priced: unknown, not free
     bar = _bar(max(line.net_cost_nano.values(), default=0) / most) if most > 0 else ""
     numbers = (power(line.power_mw), rate, energy(line.energy_mj), hours(line.gpu_ns))
     reserved = " class=reserved" if project in _RESERVED else ""

@@ -193,6 +193,19 @@ def test_a_taken_port_is_one_sentence():
     assert raised.value.exit_status == 1
 
 
+def test_a_name_listens_on_each_of_its_addresses_that_the_machine_has(serve):
+    port = serve(host="localhost").port
+    for family, kind, _, _, address in socket.getaddrinfo("localhost", port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind) as sock:
+            try:
+                sock.bind((address[0], 0))
+            except OSError:
+                continue                         # an address that this machine does not have
+            with socket.socket(family, kind) as client:
+                client.connect(address)
+    assert ask(port).status == 200
+
+
 def test_an_address_of_another_machine_is_one_sentence():
     with pytest.raises(FinOpsError, match="give an address of this machine"):
         EXPORTERS["prometheus"](Web(host="203.0.113.7", port=0, allow_unauthenticated=True), hooks())
@@ -203,7 +216,11 @@ def test_an_open_address_without_authentication_is_refused(serve, host):
     with pytest.raises(UsageError, match=r"refusing to serve .* --web\.allow-unauthenticated") as raised:
         serve(host=host)
     assert raised.value.exit_status == 2
-    assert ask(serve(host=host, allow_unauthenticated=True).port).status == 200 if host != "::" else True
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", ""])
+def test_an_open_address_may_be_allowed(serve, host):
+    assert ask(serve(host=host, allow_unauthenticated=True).port).status == 200
 
 
 @pytest.mark.parametrize(("host", "expected"), [

@@ -93,6 +93,15 @@ def test_an_empty_machine_has_a_page():
     assert "0 CNY" in text
 
 
+def test_without_a_price_cost_is_unknown_and_never_zero():
+    first = snapshots.uuid(0)
+    totals = replace(snapshots.NO_TOTALS, energy_mj={(first, snapshots.KRONOS): 1_000})
+    read = Reader(page(snapshots.empty(currency="", totals=totals)))
+    assert read.rows[1][-1] == "\N{EN DASH}"
+    assert "Cost so far \N{EN DASH}" in read.text
+    assert "no tariff: set site.tariff" in read.text
+
+
 def test_currencies_are_never_added_up():
     first = snapshots.uuid(0)
     totals = replace(snapshots.NO_TOTALS, cost_nano={(first, snapshots.KRONOS, "energy", "CNY"): 2 * NANO,

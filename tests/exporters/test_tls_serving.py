@@ -175,6 +175,15 @@ def test_slow_password_checks_hold_up_nobody_who_is_known_and_their_queue_has_an
         exporter, Authorization=basic("scraper", "right"))
 
 
+def test_an_unknown_user_costs_what_a_wrong_password_costs(serve, web_yml):
+    # With no room for any check, whoever needs one is told so: known and unknown users alike.
+    port = serve(config_file=web_yml(f"basic_auth_users: {{alice: {hashed(b'right')}}}\n"),
+                 limits=Limits(max_password_checks=0)).port
+    assert ask(port, Authorization=basic("alice", "wrong")).status == 503
+    assert ask(port, Authorization=basic("nobody", "wrong")).status == 503
+    assert ask(port).status == 401
+
+
 def test_an_open_address_is_served_with_authentication(serve, web_yml):
     exporter = serve(host="0.0.0.0", config_file=web_yml(f"basic_auth_users: {{alice: {hashed(b'right')}}}\n"))
     assert ask(exporter.port).status == 401
