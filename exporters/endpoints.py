@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from exporters.connections import ConnectionTable
 from exporters.exposition import Exposition, choose_format, takes_gzip
 from exporters.http import Request, Response, sentence
 from exporters.page import CONTENT_SECURITY_POLICY, page
+from exporters.ratelimit import TokenBucket
 from exporters.webconfig import WebConfigFile
 from exporters.worker import QueueFullError, Worker
 
@@ -32,6 +34,7 @@ class FinOpsEndpoints:
         self._config, self._connections = config, connections
         self._passwords = PasswordCheck(connections.limits.max_password_checks)
         self._queries = Worker("queries", connections.limits.max_queries)
+        self._bucket: TokenBucket | None = None
         self._made: dict[str, tuple[Snapshot, bytes]] = {}   # path -> what was last made, and of what
         self._routes: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
             "/metrics": ("GET", self._metrics), "/": ("GET", self._page),
@@ -41,6 +44,8 @@ class FinOpsEndpoints:
 
     async def __call__(self, request: Request) -> Response:
         """The answer to a request."""
+        if not self._within_rate():
+            return sentence(429, "more requests than rate_limit in web.yml allows", [("Retry-After", "1")])
         try:
             refused = await self._unauthenticated(request)
         except QueueFullError:
@@ -61,6 +66,16 @@ class FinOpsEndpoints:
         """Let go of the threads."""
         self._passwords.close()
         self._queries.close()
+
+    def _within_rate(self) -> bool:
+        limit = self._config.current().rate_limit
+        if limit is None:
+            self._bucket = None
+            return True
+        now = time.monotonic()
+        if self._bucket is None or self._bucket.limit != limit:
+            self._bucket = TokenBucket(limit, now)
+        return self._bucket.takes(now)
 
     async def _unauthenticated(self, request: Request) -> Response | None:
         users = self._config.current().users

@@ -1,4 +1,4 @@
-"""The exporter-toolkit's ``web.yml``: TLS, client certificates, basic auth, response headers. Read strictly, and read again
+"""The exporter-toolkit's ``web.yml``: TLS, client certificates, basic auth, headers, rate limit. Read strictly, and read again
 when it or a file that it names has changed; a bad new file leaves the old one in force and is logged.
 
 Two things that Go's TLS can do and Python's cannot are faults with a sentence, not silently something else: asking for a
@@ -17,13 +17,14 @@ from pathlib import Path
 from msgspec import Struct
 
 from agent.errors import ConfigError
+from exporters.ratelimit import RateLimit, go_duration_seconds
 from exporters.tls import Tls, TlsError, server_context
 from exporters.yamltree import Faults, Table
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
-_SECTIONS = "tls_server_config, http_server_config, basic_auth_users"
+_SECTIONS = "tls_server_config, http_server_config, basic_auth_users, rate_limit"
 _TLS_KEYS = ("cert_file, key_file, cert, key, client_auth_type, client_ca_file, client_ca, client_allowed_sans, min_version, "
              "max_version, cipher_suites, prefer_server_cipher_suites, curve_preferences")
 _HEADERS: Mapping[str, tuple[str, ...]] = {      # name -> values allowed; none: any
@@ -43,6 +44,7 @@ class WebConfig(Struct, frozen=True):
     headers: Mapping[str, str]
     users: Mapping[str, str]                     # name -> bcrypt hash
     files: tuple[Path, ...]                      # everything that was read
+    rate_limit: RateLimit | None = None
 
     @property
     def authenticates(self) -> bool:
@@ -74,6 +76,7 @@ def load_webconfig(path: Path) -> WebConfig:
     tls = _tls(section, path.parent)
     headers = _http(root.table("http_server_config"))
     users = _users(root.table("basic_auth_users"))
+    rate_limit = _rate_limit(root.table("rate_limit"))
     root.done(_SECTIONS)
     context = None
     if tls is not None and not faults.lines:
@@ -84,7 +87,8 @@ def load_webconfig(path: Path) -> WebConfig:
     if faults.lines:
         raise ConfigError(faults.lines)
     files = (path, *(tls.files if tls is not None else ()))
-    return WebConfig(context, tls.client_allowed_sans if tls is not None else None, headers, users, files)
+    return WebConfig(context, tls.client_allowed_sans if tls is not None else None, headers, users, files,
+                     rate_limit)
 
 
 def _tls(table: Table, directory: Path) -> Tls | None:
@@ -135,6 +139,19 @@ def _users(table: Table) -> dict[str, str]:
         if not known or not 4 <= int(parts[2]) <= 31:
             table.fault(name, "is not a bcrypt hash; make one with: htpasswd -nBC 10 '' | tr -d ':\\n'")
     return users
+
+
+def _rate_limit(table: Table) -> RateLimit | None:
+    text, burst = table.word("interval"), table.whole("burst")
+    table.done("interval, burst")
+    if text is None:
+        return None
+    seconds = go_duration_seconds(text)
+    if seconds is None:
+        table.fault("interval", "is not a duration; write it as 1s or 250ms")
+    elif seconds > 0 and not burst:
+        table.fault("burst", "must be 1 or more, or no request is ever answered")
+    return RateLimit(seconds, burst) if seconds and burst else None
 
 
 class WebConfigFile:

@@ -65,6 +65,26 @@ class Table:
             return None
         return str(node.value)
 
+    def word(self, key: str) -> str | None:
+        """A scalar of any type, as it is written."""
+        node = self._take(key)
+        if node is None:
+            return None
+        if node.id != "scalar":
+            self.fault(key, "must be a single value")
+            return None
+        return str(node.value)
+
+    def whole(self, key: str) -> int | None:
+        """A non-negative whole number."""
+        node = self._take(key)
+        if node is None:
+            return None
+        if node.id != "scalar" or node.tag != _INT or not str(node.value).isdigit():
+            self.fault(key, "must be a whole number")
+            return None
+        return int(node.value)
+
     def flag(self, key: str, default: bool) -> bool:
         node = self._take(key)
         if node is None:

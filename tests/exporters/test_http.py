@@ -16,7 +16,7 @@ from agent.settings import Web
 from exporters import EXPORTERS
 from exporters.connections import Limits
 from exporters.exposition import OPENMETRICS, TEXT
-from exporters.http import is_loopback
+from exporters.listening import is_loopback
 from tests.exporters import snapshots
 from tests.exporters.serving import Answer, ask, connect, eventually, hooks, own_metrics, raw
 

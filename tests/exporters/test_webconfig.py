@@ -70,7 +70,7 @@ def test_tls_alone_is_no_authentication(web_yml, tls_files):
 
 @pytest.mark.parametrize(("text", "expected"), [
     ("tls_config:\n  cert_file: x\n", "1: tls_config: unknown key; allowed here: tls_server_config, http_server_config, "
-                                      "basic_auth_users"),
+                                      "basic_auth_users, rate_limit"),
     (TLS + "  cert_fil: x\n", "4: tls_server_config.cert_fil: unknown key"),
     (TLS + "  key_file: other.key\n", "4: tls_server_config.key_file: is given twice; keep one"),
     ("tls_server_config:\n  cert_file: server.crt\n", "1: tls_server_config.key_file: is missing; TLS needs key_file or key"),
@@ -94,6 +94,10 @@ def test_tls_alone_is_no_authentication(web_yml, tls_files):
     ("basic_auth_users:\n  alice: secret\n", "2: basic_auth_users.alice: is not a bcrypt hash; make one with: htpasswd"),
     ("basic_auth_users:\n  alice: 12\n", "2: basic_auth_users.alice: must be a string"),
     ("basic_auth_users: [alice]\n", "1: basic_auth_users: must be a mapping"),
+    ("rate_limit: {interval: often, burst: 1}\n", "1: rate_limit.interval: is not a duration; write it as 1s or 250ms"),
+    ("rate_limit:\n  interval: 1s\n", "1: rate_limit.burst: must be 1 or more"),
+    ("rate_limit:\n  interval: 1s\n  burst: many\n", "3: rate_limit.burst: must be a whole number"),
+    ("rate_limit: {every: 1s}\n", "1: rate_limit.every: unknown key; allowed here: interval, burst"),
     ("- 1\n", "1: file: must be a mapping"),
     ("a: [1\nb: 2\n", "2: file: is not YAML"),
     ("a: \x01\n", "1: file: is not YAML"),
