@@ -141,10 +141,10 @@ def _read_with_includes(file: Path, files: dict[Path, Stamp], faults: Faults) ->
             faults.at(name, 'is not a file name; write names in quotes, such as ["tariffs.toml"]')
             continue
         included = file.parent / name.value
-        if any(included.resolve() == known.resolve() for known in files):
+        if not included.is_file():
+            faults.at(name, f"is {name.value!r}, and there is no such file; name one that is there (looked for {included})")
+        elif any(included.resolve() == known.resolve() for known in files):
             faults.at(name, f"is {name.value!r}, which is read already; include each file once")
-        elif not included.is_file():
-            faults.at(name, f"is {name.value!r}, and there is no such file; name one relative to {file.parent}/")
         elif (more := _read_with_includes(included, files, faults)) is not None:
             merge(root, more, faults)
     return root

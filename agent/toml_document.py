@@ -34,6 +34,7 @@ class Faults:
     def __init__(self) -> None:
         self._found: dict[tuple[Path | None, int, str], None] = {}
         self._files: dict[Path | None, int] = {}
+        self._reports = 0
 
     def at(self, node: Node, sentence: str, key: str | None = None) -> None:
         """A fault of a value; ``key`` where it is one that is missing or unknown inside it."""
@@ -41,13 +42,15 @@ class Faults:
 
     def line(self, file: Path | None, line: int, key: str, sentence: str) -> None:
         """A fault at a line of a file; line 0 for the file as a whole, no file for the command line."""
+        self._reports += 1
         self._files.setdefault(file, len(self._files))
         place = "command line" if file is None else f"{file}:{line}" if line else f"{file}"
         text = f"{place}: {key}: {sentence}" if key else f"{place}: {sentence}"
         self._found.setdefault((file, line, text))
 
     def __len__(self) -> int:
-        return len(self._found)
+        """How many were reported, repetitions too: what a reader compares to know whether it met a fault of its own."""
+        return self._reports
 
     def lines(self) -> list[str]:
         return [text for _, _, text in sorted(self._found, key=lambda f: (self._files[f[0]], f[1]))]
@@ -75,6 +78,7 @@ def read_document(file: Path, faults: Faults) -> Node | None:
         return None
     try:
         data = tomllib.loads(text, parse_float=Decimal)
+        return _located(data, file, key_lines(text), (), "", 1)
     except tomllib.TOMLDecodeError as error:
         sentence = str(error)
         found = _SYNTAX_LINE.search(sentence)
@@ -85,7 +89,9 @@ def read_document(file: Path, faults: Faults) -> Node | None:
     except RecursionError:
         faults.line(file, 1, "syntax", "is nested too deeply; write flatter tables")
         return None
-    return _located(data, file, key_lines(text), (), "", 1)
+    except (ValueError, ArithmeticError) as error:           # a number or a date that Python cannot hold
+        faults.line(file, 1, "syntax", f"holds a value that cannot be read ({error}); write a smaller number or a real date")
+        return None
 
 
 def plain_node(value: Any, key: str) -> Node:

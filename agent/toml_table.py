@@ -83,6 +83,9 @@ class Table:
             shown = "empty" if node.value == "" else type_name(node.value)
             self.fault(node, f"is {shown}; write text in quotes")
             return None
+        if "\0" in node.value:
+            self.fault(node, "holds a NUL character; write it without")
+            return None
         if choices is not None and node.value not in choices:
             hint = f"write {instead}" if instead else nearest(node.value, choices)
             self.fault(node, f"is {node.value!r}, which is not known here; {hint}")

@@ -51,6 +51,8 @@ def read_tariff(name: str, node: Node, faults: Faults, files: dict[Path, Stamp],
     """
     before = len(faults)
     table = Table(node, faults)
+    if not table.is_table:
+        return None
     currency = table.need_text("currency", '"EUR", a code of ISO 4217', CURRENCIES, 'a code of ISO 4217, such as "EUR"')
     zone = read_zone(table, "timezone", '"Europe/Berlin", a name of the IANA database')
     context = RateContext(currency, faults, files)
@@ -75,6 +77,8 @@ def _terms(table: Table, zone: ZoneInfo) -> list[Terms]:
         found.append(Terms(Table(plain, table.faults), frozenset(values), starts_ns, "", {}))
     for entry in entries:
         own = Table(entry, table.faults)
+        if not own.is_table:
+            continue
         for key in ("currency", "timezone"):
             if (fixed := own.get(key)) is not None:
                 table.fault(fixed, "cannot change between versions; write another tariff")

@@ -229,3 +229,16 @@ def test_numbers_keep_every_digit(tmp_path: Path) -> None:
     file = write(tmp_path, '[tariff.t]\ncurrency = "EUR"\ntimezone = "UTC"\nrates = { a = 0.123456789012345678 }\n'
                            'rule = [{ rate = "a" }]')
     assert load(file, environ=NO_ENVIRONMENT).tariffs["t"].price_at(0).atto_per_kwh == 123_456_789_012_345_678
+
+
+def test_the_sites_tariff_is_the_one_it_names() -> None:
+    config = load(ROOT / "tests" / "vectors" / "tariffs.toml", {"site.tariff": "de-spot"}, environ=NO_ENVIRONMENT)
+    assert config.tariff is config.tariffs["de-spot"]
+    assert config.timezone == "Europe/Berlin"
+
+
+@pytest.mark.parametrize("text", [f"a = {'[' * 400}{']' * 400}", f"a = {'[' * 90_000}", f"a = {'9' * 5_000}",
+                                  "a = 1e99999999999999999999", "a = 2026-02-30", "\ufeffinterval = 1"])
+def test_texts_that_break_readers_are_faults_with_a_line(tmp_path: Path, text: str) -> None:
+    for fault in faults(write(tmp_path, text)):
+        assert fault.startswith("config.toml:1: ")

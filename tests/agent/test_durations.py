@@ -14,8 +14,8 @@ def test_what_is_a_duration(text: str, seconds: float) -> None:
     assert parse_duration_ns(text) == round(seconds * NS_PER_S)
 
 
-@pytest.mark.parametrize("text", ["", "1", "s", "1 s", "-1s", "1S", "1w", "1s2", "1.s", ".5s", "1e3s", "0.0000000001s", "99999d",
-                                  "\N{ARABIC-INDIC DIGIT ONE}s"])
+@pytest.mark.parametrize("text", ["", "1", "s", "1 s", "-1s", "1S", "1w", "1s2", "1.s", ".5s", "1e3s", "0.0000000001s",
+                                  "99999d", "\N{ARABIC-INDIC DIGIT ONE}s"])
 def test_what_is_not(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a duration|is finer"):
         parse_duration_ns(text)
