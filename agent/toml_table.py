@@ -222,7 +222,7 @@ def resolve_file(node: Node, faults: Faults) -> Path | None:
     path = resolve_path(node, node.value)
     if path.is_file():
         return path
-    faults.at(node, f"is {node.value!r}, and there is no such file; name one that is there (looked for {str(path)!r})")
+    faults.at(node, f"is {node.value!r}, and there is no such file; name an existing one (looked for {str(path)!r})")
     return None
 
 
