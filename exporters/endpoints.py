@@ -93,7 +93,7 @@ class FinOpsEndpoints:
         return Response(200, content_type, body, {"Vary": "Accept, Accept-Encoding", **encoding})
 
     async def _page(self, request: Request) -> Response:
-        made = self._once("/", lambda snapshot: page(snapshot).encode())
+        made = self._once("/", lambda snapshot: page(snapshot).encode(errors="replace"))
         if made is None:
             return _not_yet()
         headers = {**_NO_CACHE, "Content-Security-Policy": CONTENT_SECURITY_POLICY, "Referrer-Policy": "no-referrer"}
