@@ -142,7 +142,8 @@ def _read_with_includes(file: Path, files: dict[Path, Stamp], faults: Faults) ->
             continue
         included = file.parent / name.value
         if not included.is_file():
-            faults.at(name, f"is {name.value!r}, and there is no such file; name an existing one (looked for {str(included)!r})")
+            faults.at(name, f"is {name.value!r}, and there is no such file; name an existing one "
+                            f"(looked for {str(included)!r})")
         elif any(included.resolve() == known.resolve() for known in files):
             faults.at(name, f"is {name.value!r}, which is read already; include each file once")
         elif (more := _read_with_includes(included, files, faults)) is not None:
