@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from prometheus_client.utils import floatToGoString
+
 from agent.model import Snapshot
 from exporters.families import FAMILIES, SELF_FAMILIES, Family, Key, label_names, label_values
 from exporters.selfstatus import SelfStatus
@@ -19,21 +21,6 @@ from exporters.selfstatus import SelfStatus
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _GZIP_LEVEL = 1                # level 6 takes five times as long for a quarter less
-
-
-def go_float(value: float) -> str:
-    """A number as Go prints it, and so prometheus_client: exponent from 1e6 up, +Inf, -Inf, NaN."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    text = repr(value)
-    whole, point, fraction = text.partition(".")
-    if value < 0 or not point or len(whole) < 7:
-        return text
-    digits = (whole + fraction).rstrip("0")
-    mantissa = f"{digits[0]}.{digits[1:]}" if len(digits) > 1 else digits
-    return f"{mantissa}e+{len(whole) - 1:02d}"
 
 
 def escaped(text: str) -> str:
@@ -94,8 +81,8 @@ class _FamilyLines:
             if beginning is None:
                 beginning = beginnings[key] = self._beginning(key)
             value = raw / scale
-            # repr is what go_float gives below 1e6, and a third of its cost.
-            lines.append(f"{beginning}{value!r}\n" if -math.inf < value < 1e6 else f"{beginning}{go_float(value)}\n")
+            # repr is what floatToGoString gives below 1e6, and a third of its cost.
+            lines.append(f"{beginning}{value!r}\n" if -math.inf < value < 1e6 else f"{beginning}{floatToGoString(value)}\n")
         if len(beginnings) > 2 * len(lines) + 16:
             beginnings.clear()                   # mostly series that have gone: bounded by twice what is alive
         return "".join(lines)

@@ -1,17 +1,15 @@
 """How the daemon itself is doing: its process, as /proc tells, and its web server's connections.
 
-The numbers have the names and meanings that every Prometheus client library gives its own process. They are read here
-and not by prometheus_client, whose import costs 3 MiB of a daemon that may have 48.
+The numbers have the names and meanings that every Prometheus client library gives its own process; prometheus_client
+reads them.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import time
 from pathlib import Path
 
 from msgspec import Struct
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 
 class ProcessStatus(Struct, frozen=True, gc=False):
@@ -42,32 +40,19 @@ class SelfStatus(Struct, frozen=True, gc=False):
 
 
 class ProcessReader:
-    """Reads the own process. The start time is taken once: it is a clock tick since boot, and boot time drifts."""
+    """Reads the own process, through prometheus_client."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
-        self._proc = proc
-        self._ticks_per_second = os.sysconf("SC_CLK_TCK")
-        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
-        self._start_utc_seconds: float | None = None
+        self._collector = ProcessCollector(proc=str(proc), registry=CollectorRegistry())
 
     def read(self) -> ProcessStatus | None:
         """One look; None where /proc is not there or hidden."""
-        try:
-            # The command name is in parentheses and may hold any character; numbers begin after the last one.
-            fields = (self._proc / "self/stat").read_bytes().rpartition(b")")[2].split()
-            # less the one that the listing itself holds
-            descriptors = sum(1 for _ in (self._proc / "self/fd").iterdir()) - 1
-        except OSError:
+        found = {metric.name: metric.samples[0].value for metric in self._collector.collect()}
+        if "process_cpu_seconds" not in found:
             return None
-        if self._start_utc_seconds is None:
-            boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-            self._start_utc_seconds = round(boot + int(fields[19]) / self._ticks_per_second, 2)
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        limit = found.get("process_max_fds")
         return ProcessStatus(
-            cpu_seconds=(int(fields[11]) + int(fields[12])) / self._ticks_per_second,
-            resident_bytes=int(fields[21]) * self._page_bytes,
-            virtual_bytes=int(fields[20]),
-            start_utc_seconds=self._start_utc_seconds,
-            open_descriptors=descriptors,
-            max_descriptors=None if limit == resource.RLIM_INFINITY else limit,
-        )
+            cpu_seconds=found["process_cpu_seconds"], resident_bytes=int(found["process_resident_memory_bytes"]),
+            virtual_bytes=int(found["process_virtual_memory_bytes"]),
+            start_utc_seconds=found["process_start_time_seconds"], open_descriptors=int(found["process_open_fds"]),
+            max_descriptors=int(limit) if limit is not None and limit >= 0 else None)

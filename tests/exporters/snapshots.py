@@ -81,6 +81,9 @@ def fixed() -> Snapshot:
                    (second, UNTAGGED, "energy", "CNY"): 500},
         credit_nano={(first, KRONOS, "energy", "CNY"): 250_000_000},
         waste_nano={(first, IDLE, "unallocated", "CNY"): 7_333_333_333},
+        state_gpu_ns={(first, KRONOS, "active"): 25_000 * NS_PER_S, (first, IDLE, "unallocated"): 3_600 * NS_PER_S},
+        state_energy_mj={(first, KRONOS, "active"): 5_000_000_000, (first, IDLE, "unallocated"): 1_000_000_000},
+        state_cost_nano={(first, KRONOS, "active", "CNY"): 51_666_666_667, (first, IDLE, "unallocated", "CNY"): 7_333_333_333},
     )
     return empty(
         devices=(device(0), device(1, up=False, state="unknown", power_mw=None, utilization_ratio=None,
