@@ -1,9 +1,14 @@
 """Whether a device earns its keep: active, underused, parked, unallocated, or unknown.
 
 A reading alone flickers: utilization is a share of the driver's last sample period (1 s or less), and a busy
-process rests between two batches. So a device keeps the busiest state that it was seen in during the last
-``HOLD_NS``: up at once, down only when nothing higher was seen for that long. What cannot be told is ``unknown``
-at once, and nothing is carried across it.
+process rests between two batches. So the most that the buffered samples since the reading before show counts, and a
+device keeps the busiest state that it was seen in during the last ``HOLD_NS``: up at once, down only when nothing
+higher was seen for that long. What cannot be told is ``unknown`` at once, and nothing is carried across it.
+
+Parked is judged against *context power*, what the device draws with contexts open and nothing running, where that has
+been learned. A device that is held, shows no use and draws far more than that is in use after all (the driver's counter
+misses copies, video engines and short kernels): its share of the room between context power and power limit then stands
+for its use. Where the driver does not tell the use of a device that is held, and it draws no more than that, it is parked.
 """
 
 from __future__ import annotations
@@ -24,6 +29,8 @@ UNKNOWN: Final = "unknown"            # the device failed, or does not say what 
 LADDER: Final = (UNALLOCATED, PARKED, UNDERUSED, ACTIVE)      # lowest first
 WASTE: Final = frozenset({UNALLOCATED, PARKED, UNDERUSED})
 HOLD_NS: Final = 5 * NS_PER_S
+FAR_ABOVE_PERCENT: Final = 125        # of context power: temperature and clocks move what a parked device draws by a tenth
+FAR_ABOVE_MW: Final = 10_000          # and this much more, for devices that draw little
 
 _NEVER: Final = -1
 
@@ -37,14 +44,18 @@ class IdleJudge:
         self._seen_ns: dict[str, list[int]] = {}      # uuid -> BOOTTIME when last seen on each rung of LADDER
         self._boot: tuple[str, int] = ("", 0)
 
-    def judge(self, reading: Reading) -> Mapping[str, str]:
-        """The state of every device in the reading, by uuid. Call it with readings in order, each once."""
+    def judge(self, reading: Reading, context_power_mw: Mapping[str, int] | None = None) -> Mapping[str, str]:
+        """The state of every device in the reading, by uuid. Call it with readings in order, each once.
+
+        ``context_power_mw``: what is known of it, by uuid of the whole GPU; a device that is not in there is judged by
+        its use alone.
+        """
         now_ns = reading.boottime_ns
         boot_id, last_ns = self._boot
         remembered = self._seen_ns if boot_id == reading.boot_id and last_ns <= now_ns else {}
         seen: dict[str, list[int]] = {}
         states = {}
-        for uuid, state in self._states(reading.devices).items():
+        for uuid, state in self._states(reading.devices, context_power_mw or {}).items():
             if state == UNKNOWN:
                 states[uuid] = UNKNOWN
                 continue
@@ -56,24 +67,33 @@ class IdleJudge:
         self._boot = (reading.boot_id, now_ns)
         return states
 
-    def _states(self, devices: Iterable[DeviceReading]) -> dict[str, str]:
+    def _states(self, devices: Iterable[DeviceReading], context_power_mw: Mapping[str, int]) -> dict[str, str]:
         """What this reading alone says of each device."""
         states: dict[str, str] = {}
-        instances: dict[str, list[str]] = {}
+        wholes: dict[str, DeviceReading] = {}
+        instances: dict[str, list[DeviceReading]] = {}
         for device in devices:
-            state = self._state(device)
-            states[device.uuid] = state
             if device.parent_uuid is not None:
-                instances.setdefault(device.parent_uuid, []).append(state)
+                instances.setdefault(device.parent_uuid, []).append(device)
+            else:
+                wholes[device.uuid] = device
+                states[device.uuid] = self._state(device, _power_use(device, context_power_mw.get(device.uuid)))
         for parent, parts in instances.items():       # a divided GPU does not report its own utilization
-            if states.get(parent) is not None:
-                states[parent] = _of_parts(parts)
+            whole = wholes.get(parent)
+            power = _power_use(whole, context_power_mw.get(parent)) if whole is not None and whole.failed is None else None
+            # Only when the whole GPU draws no more than open contexts do is it known of each part that it rests.
+            found = [self._state(part, 0.0 if power == 0 else None) for part in parts]
+            states |= {part.uuid: state for part, state in zip(parts, found, strict=True)}
+            if whole is not None:
+                states[parent] = UNKNOWN if whole.failed is not None else self._of_parts(found, power)
         return states
 
-    def _state(self, device: DeviceReading) -> str:
+    def _state(self, device: DeviceReading, power_use_ratio: float | None) -> str:
         if device.failed is not None:
             return UNKNOWN
         use_ratio = _use_ratio(device)
+        if device.processes and not use_ratio and power_use_ratio is not None:
+            use_ratio = power_use_ratio
         if use_ratio is not None and use_ratio > 0 and use_ratio >= self._threshold_ratio:
             return ACTIVE                             # also where the process is out of the driver's sight
         if device.processes is None:
@@ -84,21 +104,40 @@ class IdleJudge:
             return UNKNOWN
         return UNDERUSED if use_ratio > 0 else PARKED
 
+    def _of_parts(self, parts: list[str], power_use_ratio: float | None) -> str:
+        """The state of a GPU divided into instances: that of the busiest, where that can be told; by its power, where
+        the instances do not tell."""
+        if ACTIVE in parts:
+            return ACTIVE
+        if UNKNOWN not in parts:
+            return max(parts, key=LADDER.index)
+        if not power_use_ratio:
+            return UNKNOWN
+        return ACTIVE if power_use_ratio >= self._threshold_ratio else UNDERUSED
+
 
 def _use_ratio(device: DeviceReading) -> float | None:
-    """The most that the device was used since the reading before, 0 .. 1; None where it does not say. Rows above
-    100 % are known garbage of the driver's."""
-    use = [s.sm_percent / 100 for s in device.utilization_samples if 0 <= s.sm_percent <= 100]
-    if device.utilization_ratio is not None:
-        use.append(device.utilization_ratio)
+    """The most that the device was used since the reading before, 0 .. 1; None where it does not say. What several
+    processes did in the same sample adds up. Rows above 100 % are known garbage of the driver's."""
+    percents: dict[int, int] = {}
+    for sample in device.utilization_samples:
+        if 0 <= sample.sm_percent <= 100:
+            percents[sample.timestamp_us] = percents.get(sample.timestamp_us, 0) + sample.sm_percent
+    use = [min(percent, 100) / 100 for percent in percents.values()]
+    use += [ratio for ratio in (device.utilization_ratio, device.gpm_sm_ratio) if ratio is not None]
     return max(use, default=None)
 
 
-def _of_parts(parts: list[str]) -> str:
-    """The state of a GPU divided into instances: that of the busiest, where that can be told."""
-    if ACTIVE in parts:
-        return ACTIVE
-    return UNKNOWN if UNKNOWN in parts else max(parts, key=LADDER.index)
+def _power_use(device: DeviceReading, context_mw: int | None) -> float | None:
+    """The device's share of the power between open contexts and its limit: 0 where it draws about what open contexts do,
+    None where its power, or that of contexts, is unknown."""
+    power_mw = device.power_mw if device.power_mw is not None else device.power_instant_mw
+    if context_mw is None or power_mw is None:
+        return None
+    if power_mw <= context_mw * FAR_ABOVE_PERCENT // 100 + FAR_ABOVE_MW:
+        return 0.0
+    room_mw = (device.power_limit_mw or power_mw) - context_mw
+    return min(1.0, (power_mw - context_mw) / room_mw) if room_mw > 0 else 1.0
 
 
 def _busiest(times: list[int], now_ns: int) -> str:

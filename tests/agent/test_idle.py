@@ -123,3 +123,76 @@ def test_a_divided_gpu_is_as_busy_as_its_busiest_instance(
         device(use, held, uuid=f"MIG-{i}", parent_uuid="GPU-a") for i, (use, held) in enumerate(parts)
     ]
     assert states([reading(0, device(None, ()), *instances)]) == [state]
+
+
+CONTEXT_MW = 120_000                                 # parked up to 1.25 x that + 10 W = 160 W
+
+
+@pytest.mark.parametrize(
+    ("utilization", "power_mw", "state"),
+    [
+        (0.0, 70_000, "parked"),
+        (0.0, 121_000, "parked"),                    # above bare idle and above context power, as a warm device is
+        (0.0, 160_000, "parked"),
+        (0.0, 160_001, "active"),                    # 40 of the 580 W between contexts and the limit: 7 %
+        (0.0, 700_000, "active"),
+        (None, 121_000, "parked"),                   # no use is told, and it draws what open contexts do
+        (None, 300_000, "active"),
+        (0.02, 300_000, "underused"),                # what the driver does tell goes before
+        (0.9, 100_000, "active"),
+        (0.0, None, "parked"),
+        (None, None, "unknown"),
+    ],
+)
+def test_a_held_device_is_judged_against_context_power(
+    utilization: float | None, power_mw: int | None, state: str
+) -> None:
+    held = device(utilization, power_mw=power_mw, power_limit_mw=700_000)
+    assert IdleJudge(Idle()).judge(reading(0, held), {"GPU-a": CONTEXT_MW}) == {"GPU-a": state}
+
+
+@pytest.mark.parametrize(("threshold", "state"), [(0.05, "active"), (0.10, "underused")])
+def test_the_power_that_use_does_not_explain_is_held_against_the_threshold(threshold: float, state: str) -> None:
+    judge = IdleJudge(Idle(utilization_ratio=threshold))
+    held = device(0.0, power_mw=170_000, power_limit_mw=700_000)          # 50 of 580 W: 8.6 %
+    assert judge.judge(reading(0, held), {"GPU-a": CONTEXT_MW}) == {"GPU-a": state}
+
+
+def test_context_power_that_is_not_known_judges_nobody() -> None:
+    held = device(0.0, power_mw=300_000)
+    assert IdleJudge(Idle()).judge(reading(0, held), {"GPU-other": CONTEXT_MW}) == {"GPU-a": "parked"}
+    assert IdleJudge(Idle()).judge(reading(0, held)) == {"GPU-a": "parked"}
+
+
+def test_power_without_a_process_is_nobodys_use() -> None:
+    free = device(0.0, (), power_mw=300_000)
+    assert IdleJudge(Idle()).judge(reading(0, free), {"GPU-a": CONTEXT_MW}) == {"GPU-a": "unallocated"}
+
+
+def test_what_several_processes_do_in_one_sample_adds_up_and_one_busy_sample_of_the_buffer_is_enough() -> None:
+    apart = tuple(UtilizationSample(pid, pid, 3) for pid in (41, 42))
+    together = tuple(UtilizationSample(pid, 7, 3) for pid in (41, 42))
+    rest = tuple(UtilizationSample(41, 100 + i, 0) for i in range(6))
+    assert states([reading(0, device(0.0, utilization_samples=apart))]) == ["underused"]
+    assert states([reading(0, device(0.0, utilization_samples=(*together, *rest)))]) == ["active"]
+
+
+def test_use_by_gpm_counts() -> None:
+    assert states([reading(0, device(None, gpm_sm_ratio=0.4))]) == ["active"]
+
+
+@pytest.mark.parametrize(
+    ("power_mw", "whole", "parts"),
+    [
+        (121_000, "parked", {"MIG-0": "parked", "MIG-1": "unallocated"}),
+        (300_000, "active", {"MIG-0": "unknown", "MIG-1": "unallocated"}),     # somebody's, and it is not told whose
+        (None, "unknown", {"MIG-0": "unknown", "MIG-1": "unallocated"}),
+    ],
+)
+def test_a_divided_gpu_that_does_not_tell_its_use_is_judged_by_its_power(
+    power_mw: int | None, whole: str, parts: dict[str, str]
+) -> None:
+    instances = [device(None, held, uuid=f"MIG-{i}", parent_uuid="GPU-a") for i, held in enumerate((HELD, ()))]
+    gpu = device(None, (), power_mw=power_mw, power_limit_mw=700_000)
+    found = IdleJudge(Idle()).judge(reading(0, gpu, *instances), {"GPU-a": CONTEXT_MW})
+    assert found == {"GPU-a": whole, **parts}
