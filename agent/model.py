@@ -71,6 +71,7 @@ class DeviceReading(Struct, frozen=True, gc=False, omit_defaults=True):
     failed: str | None = None                    # the whole device did not answer, and why; the rest is None then
     energy_mj: int | None = None                 # hardware counter since driver load
     power_mw: int | None = None                  # the field's own averaging window: 1 s on Ampere and later
+    power_average_mw: int | None = None          # NVML_FI_DEV_POWER_AVERAGE: the mean of the last second
     power_instant_mw: int | None = None          # NVML_FI_DEV_POWER_INSTANT
     power_limit_mw: int | None = None            # enforced limit
     utilization_ratio: float | None = None       # share of the last sample period in which a kernel ran
@@ -79,7 +80,7 @@ class DeviceReading(Struct, frozen=True, gc=False, omit_defaults=True):
     temperature_celsius: int | None = None
     mig_slices: int | None = None                # MIG: compute slices of this instance
     processes: tuple[ProcessUse, ...] | None = None
-    power_samples: tuple[PowerSample, ...] = ()              # only where there is no energy counter
+    power_samples: tuple[PowerSample, ...] = ()              # newer than the last ones; every tick only without an energy counter
     utilization_samples: tuple[UtilizationSample, ...] = ()  # rows newer than the previous reading's
     passed: tuple[ProcessUse, ...] = ()          # named by a row or by accounting, and not (or no longer) in processes
     accounting: tuple[AccountingUse, ...] = ()   # who ended since the previous reading
@@ -191,6 +192,9 @@ class DeviceStatus(Struct, frozen=True, gc=False):
     memory_used_bytes: int | None
     memory_total_bytes: int | None
     temperature_celsius: int | None
+    energy_disagreement_ratio: float | None = None    # (counter - integral) / integral over the last minute
+    energy_suspect: bool | None = None                # they differ by more than 10 %
+    hidden_processes: int | None = None               # PIDs that /proc does not show: nobody can be named for them
 
 
 class WorkloadStatus(Struct, frozen=True, gc=False):
@@ -240,6 +244,9 @@ class Totals(Struct, frozen=True, gc=False):
     cost_nano: Mapping[tuple[str, Workload, str, str], int]               # uuid, workload, component, currency
     credit_nano: Mapping[tuple[str, Workload, str, str], int]
     waste_nano: Mapping[tuple[str, Workload, str, str], int]              # uuid, workload, reason, currency
+    state_gpu_ns: Mapping[tuple[str, Workload, str], int] = {}            # uuid, workload, state of the device then
+    state_energy_mj: Mapping[tuple[str, Workload, str], int] = {}
+    state_cost_nano: Mapping[tuple[str, Workload, str, str], int] = {}    # ..., currency; sums to cost_nano
 
 
 class AgentStatus(Struct, frozen=True, gc=False):

@@ -38,6 +38,13 @@ class Hardware(Struct, frozen=True, kw_only=True):
     currency: str | None = None                  # None: the site's tariff's
 
 
+class CalibrationRule(Struct, frozen=True, kw_only=True):
+    """What a meter of one's own shows per what the device's sensor shows; for the devices that the glob matches."""
+
+    gpu: str                                     # uuid or NVML name
+    factor: Decimal                              # 0.5 to 2, at most six decimals
+
+
 class TagRule(Struct, frozen=True, kw_only=True):
     """All given globs must match; the tags in ``tags`` (TOML: ``set``) are then given."""
 

@@ -1,0 +1,48 @@
+"""Where one device's energy meter stands, and what one step of it gives: shared by the ways to measure."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from agent.model import DeviceReading
+from agent.units import NS_PER_MS, NS_PER_S
+
+COUNTER_UPDATE_NS = 100 * NS_PER_MS     # the slowest update period seen on any architecture (DESIGN: 20 to 100 ms)
+PLAUSIBLE_PERCENT = 120                 # of the power limit
+UNKNOWN_LIMIT_MW = 2_000_000            # no card draws more; used where the limit is not readable
+
+
+class MeterState(Struct, frozen=True):
+    """Kept in the ledger so that a restart goes on from the last committed tick."""
+
+    boot_id: str
+    boottime_ns: int                     # end of the last booked interval
+    monotonic_ns: int
+    session: str = ""                    # of the reading: another one means that the driver was let go of in between
+    energy_mj: int | None = None         # counter value that is booked, or None without a counter
+    changed_ns: int = 0                  # MONOTONIC at which the counter last moved
+    lent_mj: int = 0                     # booked from the fallback while the counter stood still
+    anchor_mj: int | None = None         # counter before it fell or leapt, in case it comes back
+    left_ns: int = 0                     # MONOTONIC of that
+    since_mj: int = 0                    # booked beyond the anchor: a loan that was open then, and all since
+    power_mw: int | None = None
+    power_average_mw: int | None = None
+    power_instant_mw: int | None = None
+    sample_us: int | None = None         # newest buffered sample used
+    carry: int = 0                       # remainder of the integral's division, in mW x ns x 2
+    calibration_carry: int = 0           # remainder of the calibration's division, in mJ x ppm
+
+
+class Step(Struct, frozen=True):
+    """What was used since the previous reading. ``gap_ns`` is the part of the waking time that nothing vouches for."""
+
+    state: MeterState
+    energy_mj: int
+    gap_ns: int
+    method: str
+
+
+def limit_mj(device: DeviceReading, duration_ns: int) -> int:
+    """The most that a device can have used: 1.2 x power limit x (time + one counter update)."""
+    limit_mw = device.power_limit_mw or UNKNOWN_LIMIT_MW
+    return limit_mw * PLAUSIBLE_PERCENT * (duration_ns + COUNTER_UPDATE_NS) // (100 * NS_PER_S)
