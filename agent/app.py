@@ -78,7 +78,7 @@ class App:
                           config.carbon, carries, config.used_mj(self._ledger.site_energy_mj))
         budgets = BudgetBook(config.budgets, config.tags.keys, pricing.currency, config.timezone)
         now_ns = self._clock.utc_ns()
-        budgets.restore(self._ledger.spend_since(budgets.history_start_ns(now_ns)), now_ns)
+        budgets.restore(self._ledger.spend(*budgets.history_ns(now_ns)), now_ns)
         return attribution, Stages(
             site=config.site.name, tag_keys=config.tags.keys, resolver=resolver, attribution=attribution, pricing=pricing,
             idle=IdleJudge(config.idle), budgets=budgets)

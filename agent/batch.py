@@ -34,7 +34,9 @@ class Batch:
         self.states: dict[tuple[str, str], int] = {}            # uuid, state -> ns
         self.workloads: dict[tuple[str, Workload], list[int]] = {}      # energy_mj, gpu_ns, emissions_ug
         self.costs: dict[CostKey, list[int]] = {}               # cost_nano, credit_nano, carry (the last one's)
-        self.waste: dict[CostKey, int] = {}                     # uuid, workload, reason, currency -> nano
+        self.calibrations: dict[str, bytes] = {}                # uuid -> what attribution has learned of the device
+        self.state_use: dict[tuple[str, Workload, str], list[int]] = {}     # uuid, workload, state -> gpu_ns, energy_mj
+        self.state_costs: dict[CostKey, int] = {}               # uuid, workload, state, currency -> nano, without credits
         self.usage: dict[UsageKey, list[int]] = {}              # energy_mj, gpu_ns, cost_nano, emissions_ug
         self.spend: dict[tuple[int, Workload, str], int] = {}   # minute, workload, currency -> nano: for budgets
 
@@ -43,13 +45,15 @@ class Batch:
         return len(self.usage) >= MAX_PENDING_ROWS
 
     def add(self, session: str, sequence: int, names: Mapping[str, str], intervals: Iterable[EnergyInterval],
-            states: Mapping[str, str], charges: Sequence[Charge], meters: Mapping[str, MeterState]) -> None:
+            states: Mapping[str, str], charges: Sequence[Charge], meters: Mapping[str, MeterState],
+            calibrations: Mapping[str, bytes] = {}) -> None:
         """Take up one tick, whole."""
         self.first_sequences.setdefault(session, sequence)
         self.sequences[session] = sequence
         self.ticks += 1
         self.names.update(names)
         self.meters = dict(meters)
+        self.calibrations.update(calibrations)
         for interval in intervals:
             device = self.devices.setdefault(interval.uuid, [0, 0, 0])
             device[0] += interval.energy_mj
@@ -70,6 +74,9 @@ class Batch:
             total[0] += charge.energy_mj
             total[1] += charge.gpu_ns
             total[2] += charge.emissions_ug
+            use = self.state_use.setdefault((uuid, workload, charge.state), [0, 0])
+            use[0] += charge.gpu_ns
+            use[1] += charge.energy_mj
             if not charge.rate:
                 self.devices.setdefault(uuid, [0, 0, 0])[2] += charge.energy_mj
         if charge.currency and charge.rate != INCLUDED_IN_RENT:
@@ -88,8 +95,8 @@ class Batch:
         cost = self.costs.setdefault((uuid, workload, charge.component, charge.currency), [0, 0, 0])
         cost[0 if cost_nano >= 0 else 1] += abs(cost_nano)
         cost[2] = charge.carry
-        if charge.state in WASTE_STATES and cost_nano > 0:
+        if cost_nano > 0:
             key = (uuid, workload, charge.state, charge.currency)
-            self.waste[key] = self.waste.get(key, 0) + cost_nano
+            self.state_costs[key] = self.state_costs.get(key, 0) + cost_nano
         minute = (charge.start_utc_ns - charge.start_utc_ns % MINUTE_NS, workload, charge.currency)
         self.spend[minute] = self.spend.get(minute, 0) + cost_nano

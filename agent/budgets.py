@@ -40,11 +40,11 @@ class BudgetBook:
         self._calendar = _Calendar(ZoneInfo(timezone))
         self._matched: dict[tuple[Workload, str], tuple[_Account, ...]] = {}
 
-    def history_start_ns(self, utc_ns: int) -> int:
-        """From when on ``restore`` needs the ledger's charges: the earliest period's start, or three days ago
-        where that is earlier."""
+    def history_ns(self, utc_ns: int) -> tuple[list[int], int]:
+        """What ``restore`` needs to know: the sums between these instants, at which present periods began, and since the
+        last one each charge's own time."""
         starts = [self._calendar.period(account.kind, utc_ns).start_utc_ns for account in self._accounts]
-        return min([utc_ns - LONGEST_WINDOW_NS, *starts])
+        return starts, utc_ns - LONGEST_WINDOW_NS - BUCKET_NS
 
     def restore(self, rows: Iterable[tuple[int, Workload, str, int]], utc_ns: int) -> None:
         """Take up the ledger's past charges, in any order: rows of ``observe``'s arguments. ``utc_ns`` is now."""

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from agent.errors import LedgerError, UsageError
 from agent.instants import parse_date_or_instant_ns
-from agent.ledger import FILE_NAME
+from agent.ledger_file import FILE_NAME
 from agent.units import NS_PER_S
 
 COLUMN_KEYS = {"gpu": "uuid", "component": "component", "rate": "rate", "tariff": "tariff"}
@@ -56,7 +56,8 @@ class LedgerReader:
     def __init__(self, state_dir: Path) -> None:
         path = state_dir / FILE_NAME
         if not path.exists():
-            raise LedgerError(f"{path}: no ledger here; start gpu-finops run first, or name its configuration with --config.file")
+            raise LedgerError(
+                f"{path}: no ledger here; start gpu-finops run first, or name its configuration with --config.file")
         try:
             self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0, check_same_thread=False)
             self._db.execute("PRAGMA query_only = ON")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -44,21 +44,92 @@ CREATE TABLE usage (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_VERSION_1,)                # MIGRATIONS[n] leads from version n to n + 1
+# Version 2. What a workload used in each state of the device takes the place of the waste alone; what version 1 did not
+# tell apart is "unknown". ``summary`` is ``usage`` and ``correction`` by workload: reports, budgets and tiers read it, and it
+# is a fraction as long. ``span_ns`` is how much time a row stands for: a roll-up makes it longer. ``correction`` holds what
+# re-rating adds, in rows like those of usage. The ``opening`` columns are what the totals were when this file began (not 0
+# where it took the place of a damaged one): total - opening = sum of rows.
+_VERSION_2: Final = """
+ALTER TABLE device ADD COLUMN calibration BLOB;
+ALTER TABLE device ADD COLUMN opening_mj INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE device ADD COLUMN opening_unpriced_mj INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE workload_total ADD COLUMN opening_mj INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE workload_total ADD COLUMN opening_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE workload_total ADD COLUMN opening_ug INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE cost_total ADD COLUMN opening_nano INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE state_total (
+    uuid TEXT NOT NULL, workload INTEGER NOT NULL REFERENCES workload, state TEXT NOT NULL,
+    gpu_ns INTEGER NOT NULL, energy_mj INTEGER NOT NULL, PRIMARY KEY (uuid, workload, state)
+) WITHOUT ROWID;
+CREATE TABLE state_cost (
+    uuid TEXT NOT NULL, workload INTEGER NOT NULL REFERENCES workload, state TEXT NOT NULL, currency TEXT NOT NULL,
+    cost_nano INTEGER NOT NULL, PRIMARY KEY (uuid, workload, state, currency)
+) WITHOUT ROWID;
+INSERT INTO state_total SELECT uuid, workload, 'unknown', gpu_ns, energy_mj FROM workload_total;
+INSERT INTO state_cost SELECT uuid, workload, reason, currency, cost_nano FROM waste_total;
+INSERT INTO state_cost
+    SELECT uuid, workload, 'unknown', currency, SUM(cost_nano) - (
+        SELECT COALESCE(SUM(w.cost_nano), 0) FROM waste_total w
+        WHERE w.uuid = c.uuid AND w.workload = c.workload AND w.currency = c.currency)
+    FROM cost_total c GROUP BY uuid, workload, currency;
+DROP TABLE waste_total;
+ALTER TABLE usage ADD COLUMN span_ns INTEGER NOT NULL DEFAULT 900000000000;
+CREATE TABLE correction (
+    start_ns INTEGER NOT NULL, uuid TEXT NOT NULL, workload INTEGER NOT NULL REFERENCES workload,
+    component TEXT NOT NULL, currency TEXT NOT NULL, tariff TEXT NOT NULL, rate TEXT NOT NULL, price TEXT NOT NULL,
+    energy_mj INTEGER NOT NULL, gpu_ns INTEGER NOT NULL, cost_nano INTEGER NOT NULL, emissions_ug INTEGER NOT NULL,
+    span_ns INTEGER NOT NULL,
+    PRIMARY KEY (start_ns, uuid, workload, component, currency, tariff, rate, price)
+) WITHOUT ROWID;
+CREATE TABLE correction_run (
+    id INTEGER PRIMARY KEY, utc_ns INTEGER NOT NULL, from_ns INTEGER NOT NULL, to_ns INTEGER NOT NULL, rows INTEGER NOT NULL
+);
+CREATE TABLE summary (
+    start_ns INTEGER NOT NULL, workload INTEGER NOT NULL REFERENCES workload, currency TEXT NOT NULL,
+    energy_mj INTEGER NOT NULL, gpu_ns INTEGER NOT NULL, cost_nano INTEGER NOT NULL, emissions_ug INTEGER NOT NULL,
+    span_ns INTEGER NOT NULL, PRIMARY KEY (start_ns, workload, currency)
+) WITHOUT ROWID;
+INSERT INTO summary
+    SELECT start_ns, workload, currency, SUM(energy_mj), SUM(gpu_ns), SUM(cost_nano), SUM(emissions_ug), MAX(span_ns)
+    FROM usage GROUP BY start_ns, workload, currency;
+CREATE TABLE mark (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO mark VALUES ('schema', 2);
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)     # MIGRATIONS[n] leads from version n to n + 1
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring an open ledger to the newest version, one transaction a step; a copy is kept before the first.
 
-    Raises LedgerError for a ledger that a newer agent has written.
+    Raises LedgerError for a ledger that a newer agent has written, DatabaseError for one whose version is damaged.
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
+        # The version stands twice: a number that only the header has is a damaged one.
+        if _marked(connection) in range(2, len(MIGRATIONS) + 1):
+            raise sqlite3.DatabaseError(f"malformed: version {version} in the header")
         raise LedgerError(
             f"{path}: written by a newer agent (schema {version}, this one knows {len(MIGRATIONS)}); "
             "install that version again, or point state_dir elsewhere")
     if 0 < version < len(MIGRATIONS):
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        shutil.copy2(path, path.with_name(f"{path.name}.v{version}"))
+        _keep_copy(connection, path.with_name(f"{path.name}.v{version}"))
     for step in range(version, len(MIGRATIONS)):
         connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
+
+
+def _marked(connection: sqlite3.Connection) -> int | None:
+    try:
+        row = connection.execute("SELECT value FROM mark WHERE name = 'schema'").fetchone()
+    except sqlite3.OperationalError:
+        return None
+    return row[0] if row is not None and isinstance(row[0], int) else None
+
+
+def _keep_copy(connection: sqlite3.Connection, copy: Path) -> None:
+    """A copy through SQLite: one made with the file's own bytes would let go of the locks that this process holds on it."""
+    part = copy.with_name(f"{copy.name}.part")
+    part.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(part)) as target:
+        connection.backup(target)
+    part.rename(copy)

@@ -107,7 +107,7 @@ def test_nothing_spent_forecasts_nothing() -> None:
 def test_spend_counts_from_the_periods_local_start(period: str, name: str, start: str) -> None:
     now = ns("2026-11-22T12:00+08:00")
     target = book(budget(period=period), timezone="Asia/Shanghai")
-    assert target.history_start_ns(now) == min(ns(start), now - 3 * DAY_NS)
+    assert target.history_ns(now) == ([ns(start)], now - 3 * DAY_NS - 300 * 10**9)
     target.observe(ns(start) - 1, KRONOS, "CNY", 7)
     target.observe(ns(start), KRONOS, "CNY", 11)
     status = only(target, now)

@@ -155,6 +155,7 @@ def test_a_ledger_of_a_newer_agent_is_left_alone(tmp_path: Path) -> None:
     Ledger(tmp_path, NOON_NS).close()
     with sqlite3.connect(tmp_path / FILE_NAME) as connection:
         connection.execute("PRAGMA user_version = 9999")
+        connection.execute("UPDATE mark SET value = 9999")
     connection.close()
     with pytest.raises(LedgerError, match="newer agent"):
         Ledger(tmp_path, NOON_NS)

@@ -1,0 +1,95 @@
+"""The ledger as a file: one holder a directory, opened so that a commit survives a power cut, set aside when damaged."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from agent.errors import LedgerError
+
+FILE_NAME: Final = "ledger.sqlite3"
+SIDE_FILES: Final = ("", "-wal", "-shm")
+QUICK_CHECK_MAX_BYTES: Final = 64 * 2**20    # a larger file would hold up the start; it is checked beside the ticks
+
+_DAMAGE: Final = frozenset({
+    sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT})
+_DAMAGE_BELOW: Final = frozenset({sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS})
+
+
+def take_directory(state_dir: Path) -> int:
+    """Take the directory for this process alone; a descriptor that holds it. It goes with the process, however that ends."""
+    try:
+        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise LedgerError(
+            f"{state_dir}: cannot keep the ledger here ({error.strerror}); "
+            "set state_dir to a directory that this user may write") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise LedgerError(
+            f"{state_dir}: another gpu-finops (process {holder}) keeps its ledger here; "
+            "stop it, or give this one a state_dir of its own") from error
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(descriptor)
+        raise LedgerError(f"{state_dir}: cannot write here ({error.strerror}); free some space first") from error
+    return descriptor
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that writes: WAL with ``synchronous=FULL``, so that a commit that returned is on the disk. A file that is
+    not too large for it is checked first. Raises sqlite3.Error."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=2.0, cached_statements=32)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -1024")
+        if path.stat().st_size <= QUICK_CHECK_MAX_BYTES:
+            quick_check(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def quick_check(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError where SQLite finds a fault in the file's structure."""
+    fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if fault != "ok":
+        raise sqlite3.DatabaseError(f"malformed: {fault}")
+
+
+def is_damage(error: sqlite3.Error, path: Path) -> bool:
+    """Whether SQLite says that the file itself is bad, rather than that the disk or the permissions are."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:                             # what Python or we found in what SQLite read: text that is none, a wrong type
+        return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError)
+    if code == sqlite3.SQLITE_READONLY:          # also said of a file whose header has a bad format number
+        return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return (code & 0xFF) in _DAMAGE or code in _DAMAGE_BELOW
+
+
+def move_aside(path: Path, utc_ns: int) -> Path:
+    """Rename a damaged ledger, with its side files, to ``ledger.sqlite3.corrupt-TIME``; the new name."""
+    stamp = datetime.fromtimestamp(utc_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
+    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
+    count = 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{path.name}.corrupt-{stamp}-{count}")
+    for suffix in SIDE_FILES:
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
