@@ -24,6 +24,7 @@ from agent.notify import ServiceNotifier
 from agent.pipeline import Pipeline, Stages
 from agent.pricing import Pricing
 from agent.probe import Probe
+from agent.sensor_factor import SensorFactors
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_S
 from agent.usage_api import UsageApi
@@ -81,7 +82,7 @@ class App:
         budgets.restore(self._ledger.spend(*budgets.history_ns(now_ns)), now_ns)
         return attribution, Stages(
             site=config.site.name, tag_keys=config.tags.keys, resolver=resolver, attribution=attribution, pricing=pricing,
-            idle=IdleJudge(config.idle), budgets=budgets)
+            idle=IdleJudge(config.idle), budgets=budgets, calibration=SensorFactors(config.calibration))
 
     def run(self) -> int:
         """Sample until told to stop, or until a finite source ends. Committed work is safe however this ends."""

@@ -15,13 +15,14 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agent.config_calibration import read_calibration
 from agent.config_money import read_budgets, read_hardware
 from agent.config_sections import read_idle, read_site, read_web
 from agent.config_tags import read_tags
 from agent.errors import ConfigError
 from agent.file_stamps import Stamp, any_changed, file_stamp
 from agent.series_csv import Series
-from agent.settings import Budget, Hardware, Idle, Site, Tags, Web
+from agent.settings import Budget, CalibrationRule, Hardware, Idle, Site, Tags, Web
 from agent.tariffs.reading import read_tariff
 from agent.tariffs.ruled import RuledTariff
 from agent.toml_document import Faults, Node, dotted, merge, plain_node, read_document
@@ -44,6 +45,7 @@ class Config(Struct, frozen=True, kw_only=True):
     site: Site = Site()
     tariffs: Mapping[str, RuledTariff] = {}
     hardware: tuple[Hardware, ...] = ()
+    calibration: tuple[CalibrationRule, ...] = ()
     tags: Tags = Tags()
     idle: Idle = Idle()
     budgets: tuple[Budget, ...] = ()
@@ -187,7 +189,8 @@ def _read(root: Node, file: Path | None, files: Mapping[Path, Stamp], faults: Fa
         interval_ns=table.duration_ns("interval", 100 * NS_PER_MS, _HOUR_NS) or NS_PER_S,
         flush_interval_ns=table.duration_ns("flush_interval", 100 * NS_PER_MS, _HOUR_NS) or 5 * NS_PER_S,
         site=site, tariffs={name: tariff for name, tariff in tariffs.items() if tariff is not None},
-        hardware=hardware, tags=tags, idle=read_idle(section("idle")),
+        hardware=hardware, calibration=read_calibration(table.tables("calibration")), tags=tags,
+        idle=read_idle(section("idle")),
         budgets=read_budgets(table.tables("budget"), tags.keys, currencies), web=read_web(section("web")),
         carbon_series=carbon_series, files=files, data_files=data_files)
     table.close()

@@ -18,19 +18,19 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agent.calibration import UNITY_PPM, Calibration
 from agent.energy_check import EnergyCheck
 from agent.energy_counter import by_counter, by_loan
 from agent.energy_integral import by_samples, by_trapezoid, trapezoid_of
 from agent.meter import MeterState, Step
 from agent.model import DeviceReading, EnergyInterval, Reading
+from agent.sensor_factor import UNITY_PPM, SensorFactors
 from agent.units import NS_PER_S
 
 __all__ = ["Booking", "EnergyMeter", "MeterState", "book", "method_of"]
 
 SUSPEND_NS = NS_PER_S                   # BOOTTIME ahead of MONOTONIC by more than this: the machine slept
 UNWATCHED_NS = 10 * NS_PER_S            # longer between two good readings: nobody can be named for it
-_UNCALIBRATED = Calibration(())
+_UNCALIBRATED = SensorFactors(())
 
 
 class Booking(Struct, frozen=True):
@@ -56,7 +56,7 @@ class EnergyMeter:
         """How far counter and integral of a device lie apart; None for one that was never read."""
         return self._checks.get(uuid)
 
-    def advance(self, reading: Reading, calibration: Calibration = _UNCALIBRATED) -> tuple[EnergyInterval, ...]:
+    def advance(self, reading: Reading, calibration: SensorFactors = _UNCALIBRATED) -> tuple[EnergyInterval, ...]:
         """The intervals that this reading ends: none for a device seen for the first time, or one that failed."""
         intervals = []
         for device in reading.devices:

@@ -26,6 +26,7 @@ from agent.model import (
     WorkloadStatus,
 )
 from agent.pricing import Pricing
+from agent.sensor_factor import SensorFactors
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_S, split_integer
 
@@ -34,7 +35,8 @@ class Stages:
     """What the configuration decides: replaced whole by a reload, between two ticks."""
 
     def __init__(self, *, site: str, tag_keys: tuple[str, ...], resolver: WorkloadResolver, attribution: Attribution,
-                 pricing: Pricing, idle: IdleJudge, budgets: BudgetBook) -> None:
+                 pricing: Pricing, idle: IdleJudge, budgets: BudgetBook,
+                 calibration: SensorFactors | None = None) -> None:
         self.site = site
         self.tag_keys = tag_keys
         self.resolver = resolver
@@ -42,6 +44,7 @@ class Stages:
         self.pricing = pricing
         self.idle = idle
         self.budgets = budgets
+        self.calibration = calibration or SensorFactors(())
 
 
 class Pipeline:
@@ -68,23 +71,23 @@ class Pipeline:
         """Carry one reading through every stage. Commits before it publishes."""
         started_ns = self._clock.monotonic_ns()
         stages = self.stages
+        measured, reading = reading, stages.calibration.power(reading)
         stages.attribution.learn(reading)
         self._states = stages.idle.judge(reading)
         if self.journal.full:
             self._dropped_ticks += 1
         else:
-            self._book(reading)
+            self._book(reading, self._energy.advance(measured, stages.calibration))
         self.journal.flush_if_due(started_ns, reading.utc_ns)
         self._last = reading
         self._ticks += 1
         self._tick_seconds = (self._clock.monotonic_ns() - started_ns) / NS_PER_S
         return self.snapshot()
 
-    def _book(self, reading: Reading) -> None:
+    def _book(self, reading: Reading, intervals: tuple[EnergyInterval, ...]) -> None:
         stages = self.stages
         devices = {device.uuid: device for device in reading.devices}
         instances = instances_by_parent(reading)
-        intervals = self._energy.advance(reading)
         charges = []
         statuses: list[WorkloadStatus] = []
         for interval in intervals:
@@ -157,6 +160,7 @@ class Pipeline:
 
     def _device(self, device: DeviceReading, *, stale: bool) -> DeviceStatus:
         up = device.failed is None and not stale
+        check = self._energy.check(device.uuid) if up else None
         return DeviceStatus(
             uuid=device.uuid, index=device.index, name=device.name, up=up,
             energy_method="mig" if device.parent_uuid else method_of(device),
@@ -165,4 +169,12 @@ class Pipeline:
             utilization_ratio=device.utilization_ratio if up else None,
             memory_used_bytes=device.memory_used_bytes if up else None,
             memory_total_bytes=device.memory_total_bytes if up else None,
-            temperature_celsius=device.temperature_celsius if up else None)
+            temperature_celsius=device.temperature_celsius if up else None,
+            energy_disagreement_ratio=check.ratio if check is not None else None,
+            energy_suspect=check.suspect if check is not None else None,
+            hidden_processes=hidden_processes(device) if up else None)
+
+
+def hidden_processes(device: DeviceReading) -> int | None:
+    """How many of a device's processes /proc does not show: those of other PID namespaces, or behind hidepid."""
+    return None if device.processes is None else sum(process.start_ticks == 0 for process in device.processes)

@@ -12,7 +12,7 @@ import pytest
 
 from agent.config import Config, load
 from agent.errors import ConfigError
-from agent.settings import Budget, Hardware, Idle, Site, TagGrant, TagRule, Tags, Web
+from agent.settings import Budget, CalibrationRule, Hardware, Idle, Site, TagGrant, TagRule, Tags, Web
 from agent.tariffs.levies import Adder, DemandCharge, FixedCharge, Levies, Tax
 from agent.units import ATTO, NS_PER_S
 from exporters.families import FAMILIES
@@ -80,6 +80,7 @@ def test_every_key_reaches_its_record() -> None:
         Hardware(gpu="NVIDIA H100*", price=Decimal(250000), salvage=Decimal(25000), years=Decimal(4),
                  maintenance_per_year=Decimal(6000), currency="EUR"),
         Hardware(gpu="*", rent_per_gpu_hour=Decimal("14.5"), currency="EUR"))
+    assert config.calibration == (CalibrationRule(gpu="GPU-8f2a*", factor=Decimal("1.034")),)
     assert config.tags == Tags(
         keys=("project", "team"), sources=("environ", "rules"), max_workloads=7,
         rules=(TagRule(tags={"project": "kronos", "team": "quant"}, user="trainer", command="*vllm*"),),

@@ -35,6 +35,7 @@ def device(number: int = 0, **changes: object) -> DeviceStatus:
         uuid=uuid(number), index=number, name="NVIDIA H100 80GB HBM3", up=True, energy_method="counter", state="active",
         power_mw=412_500, power_limit_mw=700_000, utilization_ratio=0.87, memory_used_bytes=61 * 2**30,
         memory_total_bytes=80 * 2**30, temperature_celsius=64,
+        energy_disagreement_ratio=-0.0125, energy_suspect=False, hidden_processes=1,
     )
     return replace(made, **changes)
 

@@ -17,7 +17,7 @@ from agent.settings import CalibrationRule
 UNITY_PPM = 1_000_000
 
 
-class Calibration:
+class SensorFactors:
     """First rule whose glob matches a device's UUID or NVML name; 1 without one."""
 
     def __init__(self, rules: Iterable[CalibrationRule]) -> None:
