@@ -16,6 +16,8 @@ COMMANDS: Final = {
     "devices": "one look at what is there",
     "tariff": "prices and bills of a tariff",
     "report": "costs from the ledger",
+    "plan": "total cost of ownership, break-even and what-if",
+    "exec": "energy and cost of one command",
     "record": "record what the probe reads",
 }
 
