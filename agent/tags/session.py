@@ -15,12 +15,23 @@ from agent.model import ProcessFacts
 from agent.settings import Tags
 
 VARIABLE = "FINOPS_SESSION_TAGS"
+ID_VARIABLE = "FINOPS_SESSION_ID"        # one word a session, those of the sessions around it before it
 _MOST_FIELDS = 100
 
 
 def session_environ(tags: Mapping[str, str]) -> dict[str, str]:
     """What ``exec`` adds to the environment of its command. Undecodable bytes of an argument stay as they are."""
     return {VARIABLE: urlencode(tags, errors="surrogateescape")}
+
+
+def session_id_environ(session_id: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """What tells the processes of one ``exec`` from all others, one inside another included."""
+    return {ID_VARIABLE: "/".join([word for word in (environ.get(ID_VARIABLE, ""), session_id) if word])}
+
+
+def in_session(environ: Mapping[str, str], session_id: str) -> bool:
+    """Whether a process with that environment was started in the session, or in one inside it."""
+    return session_id in environ.get(ID_VARIABLE, "").split("/")
 
 
 class SessionTags:
