@@ -63,7 +63,8 @@ class Nvml:
         self._rates = pynvml.c_nvmlUtilization_t()
         self._memory = pynvml.c_nvmlMemory_t()
         self._memory_v2 = pynvml.c_nvmlMemory_v2_t()
-        self._field = pynvml.c_nvmlFieldValue_t()
+        self._fields = (pynvml.c_nvmlFieldValue_t * 2)()
+        self._gpm: Array[c_char] | None = None
         self._buffer: Array[c_char] = create_string_buffer(64 * _UTILIZATION.size)
         self._process_versions = {name: ["_v3", "_v2", ""] for _, name in _LISTS}
 
@@ -72,7 +73,7 @@ class Nvml:
         try:
             pynvml.nvmlInit()
             version = create_string_buffer(_VERSION_BYTES)
-            self._call("nvmlSystemGetDriverVersion", version, c_uint(_VERSION_BYTES))
+            self.call("nvmlSystemGetDriverVersion", version, c_uint(_VERSION_BYTES))
         except pynvml.NVMLError as error:
             raise SourceError(_why_closed(error.value)) from None
         except Fault as fault:
@@ -95,7 +96,7 @@ class Nvml:
 
     def handle(self, index: int) -> Handle:
         found = c_void_p()
-        self._call("nvmlDeviceGetHandleByIndex_v2", c_uint(index), byref(found))
+        self.call("nvmlDeviceGetHandleByIndex_v2", c_uint(index), byref(found))
         return found
 
     def uuid(self, handle: Handle) -> str:
@@ -107,12 +108,12 @@ class Nvml:
     def pci_address(self, handle: Handle) -> str:
         """As sysfs writes it: 0000:3b:00.0."""
         info = pynvml.nvmlPciInfo_t()
-        self._call("nvmlDeviceGetPciInfo_v3", handle, byref(info))
+        self.call("nvmlDeviceGetPciInfo_v3", handle, byref(info))
         domain, _, rest = info.busId.lower().partition(":")
         return f"{domain[-4:]}:{rest}"
 
     def energy_mj(self, handle: Handle) -> int:
-        self._call("nvmlDeviceGetTotalEnergyConsumption", handle, self._long_ref)
+        self.call("nvmlDeviceGetTotalEnergyConsumption", handle, self._long_ref)
         return self._long.value
 
     def power_mw(self, handle: Handle) -> int:
@@ -121,15 +122,18 @@ class Nvml:
     def power_limit_mw(self, handle: Handle) -> int:
         return self._unsigned("nvmlDeviceGetEnforcedPowerLimit", handle)
 
-    def power_instant_mw(self, handle: Handle) -> int:
-        self._field.fieldId, self._field.scopeId = pynvml.NVML_FI_DEV_POWER_INSTANT, 0
-        self._call("nvmlDeviceGetFieldValues", handle, 1, byref(self._field))
-        if self._field.nvmlReturn != SUCCESS:
-            raise Fault(self._field.nvmlReturn)
-        return int(self._field.value.uiVal)
+    def power_fields_mw(self, handle: Handle) -> tuple[int | Fault, int | Fault]:
+        """(average of the last second, instantaneous), by one question."""
+        for field, number in zip(self._fields, (pynvml.NVML_FI_DEV_POWER_AVERAGE, pynvml.NVML_FI_DEV_POWER_INSTANT),
+                                 strict=True):
+            field.fieldId, field.scopeId = number, 0
+        self.call("nvmlDeviceGetFieldValues", handle, 2, self._fields)
+        average, instant = (
+            int(field.value.uiVal) if field.nvmlReturn == SUCCESS else Fault(field.nvmlReturn) for field in self._fields)
+        return average, instant
 
     def utilization_percent(self, handle: Handle) -> int:
-        self._call("nvmlDeviceGetUtilizationRates", handle, byref(self._rates))
+        self.call("nvmlDeviceGetUtilizationRates", handle, byref(self._rates))
         return int(self._rates.gpu)
 
     def temperature_celsius(self, handle: Handle) -> int:
@@ -139,13 +143,13 @@ class Nvml:
         """(used, total), without what the driver keeps for itself where the second version tells it apart."""
         self._memory_v2.version = pynvml.nvmlMemory_v2
         try:
-            self._call("nvmlDeviceGetMemoryInfo_v2", handle, byref(self._memory_v2))
+            self.call("nvmlDeviceGetMemoryInfo_v2", handle, byref(self._memory_v2))
         except Fault as fault:
             if fault.code not in LACKING and fault.code != INVALID_ARGUMENT:
                 raise
         else:
             return self._memory_v2.used, self._memory_v2.total
-        self._call("nvmlDeviceGetMemoryInfo", handle, byref(self._memory))
+        self.call("nvmlDeviceGetMemoryInfo", handle, byref(self._memory))
         return self._memory.used, self._memory.total
 
     def processes(self, handle: Handle) -> dict[int, tuple[int | None, str]]:
@@ -190,9 +194,9 @@ class Nvml:
         kind = c_uint()
         arguments = (handle, pynvml.NVML_TOTAL_POWER_SAMPLES, c_ulonglong(newer_than_us), byref(kind), self._uint_ref)
         try:
-            self._call("nvmlDeviceGetSamples", *arguments, None)           # the ring's size: a short buffer is an error
+            self.call("nvmlDeviceGetSamples", *arguments, None)           # the ring's size: a short buffer is an error
             rows = create_string_buffer(max(1, self._uint.value) * _SAMPLE.size)
-            self._call("nvmlDeviceGetSamples", *arguments, rows)
+            self.call("nvmlDeviceGetSamples", *arguments, rows)
         except Fault as fault:
             if fault.code == NOT_FOUND:
                 return ()
@@ -204,7 +208,7 @@ class Nvml:
 
     def mig_enabled(self, handle: Handle) -> bool:
         pending = c_uint()
-        self._call("nvmlDeviceGetMigMode", handle, self._uint_ref, byref(pending))
+        self.call("nvmlDeviceGetMigMode", handle, self._uint_ref, byref(pending))
         return bool(self._uint.value == pynvml.NVML_DEVICE_MIG_ENABLE)
 
     def mig_handles(self, handle: Handle) -> list[Handle]:
@@ -213,7 +217,7 @@ class Nvml:
         for index in range(self._unsigned("nvmlDeviceGetMaxMigDeviceCount", handle)):
             found = c_void_p()
             try:
-                self._call("nvmlDeviceGetMigDeviceHandleByIndex", handle, c_uint(index), byref(found))
+                self.call("nvmlDeviceGetMigDeviceHandleByIndex", handle, c_uint(index), byref(found))
             except Fault as fault:
                 if fault.code not in (NOT_FOUND, INVALID_ARGUMENT):
                     raise
@@ -221,9 +225,22 @@ class Nvml:
                 handles.append(found)
         return handles
 
+    def mig_gpu_instance(self, handle: Handle) -> int:
+        """The id by which the parent knows an instance."""
+        return self._unsigned("nvmlDeviceGetGpuInstanceId", handle)
+
+    def accounting_enabled(self, handle: Handle) -> bool:
+        return self._unsigned("nvmlDeviceGetAccountingMode", handle) == 1
+
+    def gpm_buffer(self, size: int) -> Array[c_char]:
+        """Room for one question about GPM, shared by all devices."""
+        if self._gpm is None:
+            self._gpm = create_string_buffer(size)
+        return self._gpm
+
     def mig_slices(self, handle: Handle) -> int:
         attributes = pynvml.c_nvmlDeviceAttributes()
-        self._call("nvmlDeviceGetAttributes_v2", handle, byref(attributes))
+        self.call("nvmlDeviceGetAttributes_v2", handle, byref(attributes))
         return int(attributes.computeInstanceSliceCount)
 
     def _process_rows(self, name: str, handle: Handle) -> Any:
@@ -262,10 +279,11 @@ class Nvml:
 
     def _text(self, name: str, handle: Handle, size: int) -> str:
         buffer = create_string_buffer(size)
-        self._call(name, handle, buffer, c_uint(size))
+        self.call(name, handle, buffer, c_uint(size))
         return buffer.value.decode("utf-8", "replace")
 
-    def _call(self, name: str, *arguments: Any) -> None:
+    def call(self, name: str, *arguments: Any) -> None:
+        """One C function by its name; raises Fault unless it succeeds."""
         code = _function(name)(*arguments)
         if code != SUCCESS:
             raise Fault(code)

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.clock import Clock
-from agent.model import DeviceReading, PowerSample, ProcessUse, UtilizationSample
+from agent.model import AccountingUse, DeviceReading, PowerSample, ProcessUse, UtilizationSample
 from agent.sources import nvml
 from agent.sources.nvml import Fault, Handle, Nvml
+from agent.sources.nvml_gpm import Gpm
+from agent.sources.nvml_use import Fresh, Passing, uses
 from agent.sources.processes import ProcessTable
 from agent.units import NS_PER_S
 
 LACKING_RETRY_NS = 300 * NS_PER_S      # what a device does not support is asked again after so long
 SLOW_PERIOD_NS = 60 * NS_PER_S         # power limit and MIG mode change by an administrator's hand only
-_FIRST_SPAN_US = 1_000_000             # how far back the first samples of a buffer reach
-_EMPTY_READS = 15                      # after so many reads without a sample, see whether the driver's clock was set back
+RING_PERIOD_NS = 19 * NS_PER_S // 10   # beside a counter, which the samples only check; the shortest ring known has 2.4 s
 
 _T = TypeVar("_T")
 
@@ -36,13 +37,20 @@ class Gpu:
         self._limit_mw: int | None = None
         self._limit_error: dict[str, str] = {}
         self._slow_until_ns = -1
-        self._utilization, self._power = _Fresh(), _Fresh()
+        self._ring_ns = -1
+        self._utilization, self._power = Fresh(clock), Fresh(clock)
+        self._passing = Passing(driver, clock)
+        self._gpm = Gpm(driver)
+        self._instance_gpm: dict[str, Gpm] = {}
         self._away = ""
 
     def attach(self, handle: Handle, index: int) -> None:
         """The driver shows this GPU under that handle now."""
         self.handle, self.index, self.lost = handle, index, False
         self._slow_until_ns = -1
+        self._gpm.forget()
+        for gpm in self._instance_gpm.values():
+            gpm.forget()
 
     def detach(self, why: str) -> None:
         """The driver does not show this GPU now, and why."""
@@ -50,6 +58,8 @@ class Gpu:
 
     def close(self) -> None:
         self._runtime.close()
+        for gpm in (self._gpm, *self._instance_gpm.values()):
+            gpm.close()
 
     def read(self, processes: ProcessTable) -> list[DeviceReading]:
         """This GPU and, where it is divided, each of its instances. Never raises Fault: a failure is in the reading."""
@@ -80,39 +90,51 @@ class Gpu:
                 self.mig = driver.mig_enabled(handle)
             except Fault:
                 self.mig = False                           # a GPU without MIG says "not supported"
+            self._passing.look(handle)
             self._limit_error = asked.errors.copy()
         asked.errors.update(self._limit_error)
         before_ns = self._clock.boottime_ns()
         energy_mj = asked("energy_mj", driver.energy_mj, handle)
         power_mw = asked("power_mw", driver.power_mw, handle)
         after_ns = self._clock.boottime_ns()
-        instant_mw = asked("power_instant_mw", driver.power_instant_mw, handle)
+        fields = _PowerFields(driver)
+        average_mw = asked("power_average_mw", fields.average_mw, handle)
+        instant_mw = asked("power_instant_mw", fields.instant_mw, handle)
         percent = asked("utilization_ratio", driver.utilization_percent, handle)
         memory = asked("memory_used_bytes", driver.memory_bytes, handle)
         celsius = asked("temperature_celsius", driver.temperature_celsius, handle)
-        uses: tuple[ProcessUse, ...] | None = ()           # a divided GPU's processes are on its instances
+        listed: tuple[ProcessUse, ...] | None = ()         # a divided GPU's processes are on its instances
         utilization: tuple[UtilizationSample, ...] = ()
+        passed: tuple[ProcessUse, ...] = ()
+        accounting: tuple[AccountingUse, ...] = ()
+        sm_ratio: float | None = None
         if not self.mig:
-            uses = asked("processes", lambda h: _uses(driver.processes(h), processes), handle)
+            listed = asked("processes", lambda h: uses(driver.processes(h), processes), handle)
             utilization = asked(
                 "utilization_samples", lambda h: self._utilization.of(driver.utilization_samples, h), handle) or ()
+            passed, accounting = self._passing.of(handle, listed or (), utilization, processes)
+            sm_ratio = asked("gpm_sm_ratio", self._gpm.sm_ratio, handle)
         power_samples: tuple[PowerSample, ...] = ()
-        if "energy_mj" in self._lacking:
+        if "energy_mj" in self._lacking or asked.now_ns >= self._ring_ns:
+            self._ring_ns = asked.now_ns + RING_PERIOD_NS
             power_samples = asked("power_samples", lambda h: self._power.of(driver.power_samples, h), handle) or ()
         asked.raise_if_dead()
         return DeviceReading(
             uuid=self.uuid, index=self.index, name=self.name, boottime_ns=(before_ns + after_ns) // 2,
-            energy_mj=energy_mj, power_mw=power_mw, power_instant_mw=instant_mw, power_limit_mw=self._limit_mw,
+            energy_mj=energy_mj, power_mw=power_mw, power_average_mw=average_mw, power_instant_mw=instant_mw,
+            power_limit_mw=self._limit_mw,
             utilization_ratio=None if percent is None else percent / 100,
             memory_used_bytes=memory[0] if memory else None, memory_total_bytes=memory[1] if memory else None,
-            temperature_celsius=celsius, processes=uses, power_samples=power_samples,
-            utilization_samples=utilization, errors=asked.errors)
+            temperature_celsius=celsius, processes=listed, power_samples=power_samples,
+            utilization_samples=utilization, passed=passed, accounting=accounting, gpm_sm_ratio=sm_ratio,
+            errors=asked.errors)
 
     def _instances(self, handle: Handle, processes: ProcessTable) -> list[DeviceReading]:
         """MIG instances: memory and processes of their own. Their energy is the whole GPU's, and is not repeated."""
         if not self.mig:
             return []
-        readings = []
+        readings: list[DeviceReading] = []
+        known, self._instance_gpm = self._instance_gpm, {}
         for instance in self._driver.mig_handles(handle):
             asked = _Asked({}, 0)
             uuid = asked("uuid", self._driver.uuid, instance)
@@ -120,36 +142,43 @@ class Gpu:
                 continue
             name = asked("name", self._driver.name, instance)
             memory = asked("memory_used_bytes", self._driver.memory_bytes, instance)
+            gpm = self._instance_gpm[uuid] = known.pop(uuid) if uuid in known else Gpm(self._driver)
             readings.append(DeviceReading(
                 uuid=uuid, index=self.index, name=name or self.name, boottime_ns=self._clock.boottime_ns(),
                 parent_uuid=self.uuid, mig_slices=asked("mig_slices", self._driver.mig_slices, instance),
                 memory_used_bytes=memory[0] if memory else None, memory_total_bytes=memory[1] if memory else None,
-                processes=asked("processes", lambda h: _uses(self._driver.processes(h), processes), instance),
-                errors=asked.errors))
+                processes=asked("processes", lambda h: uses(self._driver.processes(h), processes), instance),
+                gpm_sm_ratio=self._instance_sm_ratio(handle, instance, gpm), errors=asked.errors))
+        for gpm in known.values():                         # instances that are no more
+            gpm.close()
         return readings
 
+    def _instance_sm_ratio(self, handle: Handle, instance: Handle, gpm: Gpm) -> float | None:
+        """None also where the GPU has no GPM: the shared lack is remembered for all of its instances."""
+        asked = _Asked(self._lacking, self._clock.monotonic_ns())
+        return asked("mig_gpm", lambda h: gpm.sm_ratio(h, self._driver.mig_gpu_instance(instance)), handle)
 
-_Sample = TypeVar("_Sample", UtilizationSample, PowerSample)
 
+class _PowerFields:
+    """Average and instantaneous power: both by one question, asked when the first of them is wanted."""
 
-class _Fresh:
-    """Takes each sample of a driver's buffer once, by the driver's own timestamps, whatever clock those follow."""
+    def __init__(self, driver: Nvml) -> None:
+        self._driver = driver
+        self._found: tuple[int | Fault, int | Fault] | None = None
 
-    def __init__(self) -> None:
-        self._seen_us = 0
-        self._empty_reads = 0
+    def average_mw(self, handle: Handle) -> int:
+        return self._field(handle, 0)
 
-    def of(self, question: Callable[[Handle, int], tuple[_Sample, ...]], handle: Handle) -> tuple[_Sample, ...]:
-        """Samples newer than those of the previous call; in the first, those of the last second."""
-        look_back = self._seen_us == 0 or self._empty_reads >= _EMPTY_READS
-        found = question(handle, 0 if look_back else self._seen_us)
-        if not found:
-            self._empty_reads += 1
-            return ()
-        newest_us = max([sample.timestamp_us for sample in found])
-        since_us = self._seen_us or newest_us - _FIRST_SPAN_US
-        self._seen_us, self._empty_reads = newest_us, 0    # lower than before where the clock was set back
-        return tuple([sample for sample in found if sample.timestamp_us > since_us])
+    def instant_mw(self, handle: Handle) -> int:
+        return self._field(handle, 1)
+
+    def _field(self, handle: Handle, place: int) -> int:
+        if self._found is None:
+            self._found = self._driver.power_fields_mw(handle)
+        found = self._found[place]
+        if isinstance(found, Fault):
+            raise found
+        return found
 
 
 class _Asked:
@@ -187,11 +216,6 @@ class _Asked:
         """Raises the first hard Fault when nothing at all was answered."""
         if self._answers == 0 and self._hard is not None:
             raise self._hard
-
-
-def _uses(found: dict[int, tuple[int | None, str]], processes: ProcessTable) -> tuple[ProcessUse, ...]:
-    ticks = processes.start_ticks
-    return tuple([ProcessUse(pid, ticks(pid), memory, kind) for pid, (memory, kind) in found.items()])
 
 
 class RuntimeStatus:

@@ -66,6 +66,16 @@ class ProcessTable:
             entry.seen = self._read
         return entry.start_ticks
 
+    def passed(self, pid: int, by_ticks: int) -> int:
+        """The start time of the process that had this PID at a moment (clock ticks since boot) and is not on the device
+        now: of one that was on a device in the last read or this, else of who has the PID now if it was there then. 0
+        where neither is so: then it came and went unseen, or belongs to another PID namespace."""
+        entry = self._entries.get(pid)
+        if entry is not None and entry.start_ticks and self._read - entry.seen <= 1:
+            return entry.start_ticks
+        now = self._procfs.start_ticks(pid)
+        return self.start_ticks(pid) if 0 < now <= by_ticks else 0
+
     def finish(self) -> tuple[ProcessFacts, ...]:
         """End of a read: the facts of the processes first met in it. Forgets those that have gone."""
         for pid, entry in list(self._entries.items()):

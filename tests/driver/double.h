@@ -97,7 +97,7 @@ struct device {
     int64_t use_period_ns, use_depth, use_empty_success, use_summary;
     struct junk *junk;
     size_t junk_count;
-    int64_t accounting;
+    int64_t accounting, gpm;
     int64_t mig, mig_pending, mig_max, mig_repeats_parent;
     struct process *processes;
     size_t process_count;
@@ -186,6 +186,8 @@ nvmlReturn_t field_fault(const struct call *call, unsigned field);
 nvmlReturn_t put_text(char *to, unsigned size, const char *text);
 uint64_t instance_memory_used(const struct call *call, const struct instance *instance);
 uint64_t device_memory_used(const struct call *call);
+double process_sm_percent(const struct process *process, int64_t from_ns, int64_t to_ns);
+const struct device *device_of(nvmlDevice_t handle);                /* NULL where it is in no world any more */
 uint64_t counter_mj(const struct device *device, int64_t t_ns);
 
 #endif

@@ -259,6 +259,11 @@ size_t enumerated(struct call *call)
     return count;
 }
 
+const struct device *device_of(nvmlDevice_t handle)
+{
+    return handle->device;
+}
+
 nvmlDevice_t handle_of(const struct call *call, const char *uuid)
 {
     for (size_t i = 0; i < slot_count; i++)

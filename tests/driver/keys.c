@@ -27,7 +27,7 @@ static const struct key keys[] = {
     D("samples_depth", INTEGER, samples_depth), D("samples_window_ns", INTEGER, samples_window_ns),
     D("use_period_ns", INTEGER, use_period_ns), D("use_depth", INTEGER, use_depth),
     D("use_empty_success", INTEGER, use_empty_success), D("use_summary", INTEGER, use_summary),
-    D("accounting", INTEGER, accounting), D("mig", INTEGER, mig), D("mig_pending", INTEGER, mig_pending),
+    D("accounting", INTEGER, accounting), D("gpm", INTEGER, gpm), D("mig", INTEGER, mig), D("mig_pending", INTEGER, mig_pending),
     D("mig_max", INTEGER, mig_max), D("mig_repeats_parent", INTEGER, mig_repeats_parent),
     P("kind", INTEGER, kind), P("memory_bytes", INTEGER, memory_bytes), P("gpu_instance", INTEGER, gpu_instance),
     P("compute_instance", INTEGER, compute_instance), P("accounting", INTEGER, accounting),

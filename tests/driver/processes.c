@@ -81,6 +81,14 @@ static unsigned mean_there(const struct process *process, const struct wave *wav
     return (unsigned)floor_div(sum + length / 2, length);
 }
 
+/* What the process made of the time, when it was there: chance counts as its expectation. */
+double process_sm_percent(const struct process *process, int64_t from_ns, int64_t to_ns)
+{
+    if (process->by_chance)
+        return (double)(process->high_ppm - process->low_ppm) / 10000;
+    return mean_there(process, &process->sm, from_ns, to_ns);
+}
+
 static struct use used(const struct call *call, const struct process *process, int64_t sample)
 {
     const struct device *device = call->device;

@@ -161,6 +161,7 @@ class Device:
     use_summary: bool = False                   # one row a process: its newest busy sample
     junk: Sequence[Junk] = ()
     accounting: bool = False
+    gpm: bool = True
     mig: bool = False
     mig_max: int = 7                            # 0: MIG is not supported
     mig_repeats_parent: bool = False            # power and energy of a slice answer with the whole GPU's
@@ -189,7 +190,7 @@ class Device:
         for key in ("memory_total_bytes", "memory_used_bytes", "memory_reserved_bytes", "temperature_c", "use_depth",
                     "mig_max", "architecture", "brand", "pstate", "seed"):
             yield f"{key} {or_dash(getattr(self, key))}"
-        for key in ("use_empty_success", "use_summary", "accounting", "mig", "mig_repeats_parent", "persistence"):
+        for key in ("use_empty_success", "use_summary", "accounting", "gpm", "mig", "mig_repeats_parent", "persistence"):
             yield f"{key} {int(getattr(self, key))}"
         for key in ("power_window", "power_update", "use_period"):
             yield f"{key}_ns {ns(getattr(self, key + '_s'))}"
