@@ -154,6 +154,7 @@ class Share(Struct, frozen=True, gc=False):
     gpu_ns: int
     method: str                                  # sampled, accounting, sole, equal, mig, idle, unwatched
     state: str = "unknown"                       # of the device then: active, underused, parked, unallocated, unknown
+    calibrated: bool = False                     # the device's static power was known, and split apart from the dynamic
 
 
 class Charge(Struct, frozen=True, gc=False):
@@ -195,6 +196,9 @@ class DeviceStatus(Struct, frozen=True, gc=False):
     energy_disagreement_ratio: float | None = None    # (counter - integral) / integral over the last minute
     energy_suspect: bool | None = None                # they differ by more than 10 %
     hidden_processes: int | None = None               # PIDs that /proc does not show: nobody can be named for them
+    bare_power_mw: int | None = None             # learned: with nobody on it; None: not seen yet
+    context_power_mw: int | None = None          # learned: what open contexts add to it
+    parent_uuid: str | None = None               # MIG: the GPU that this instance is a part of
 
 
 class WorkloadStatus(Struct, frozen=True, gc=False):
@@ -206,6 +210,7 @@ class WorkloadStatus(Struct, frozen=True, gc=False):
     memory_used_bytes: int | None
     cost_nano_per_hour: int | None               # None: the price is unknown
     method: str
+    share_error_ratio: float | None = None       # 95 % half-width of its share over 10 minutes; None: nothing tells
 
 
 class BudgetStatus(Struct, frozen=True, gc=False):

@@ -72,8 +72,8 @@ class Pipeline:
         started_ns = self._clock.monotonic_ns()
         stages = self.stages
         measured, reading = reading, stages.calibration.power(reading)
-        stages.attribution.learn(reading)
-        self._states = stages.idle.judge(reading)
+        stages.resolver.forget(stages.attribution.learn(reading))
+        self._states = stages.idle.judge(reading, stages.attribution.context_power_mw)
         if self.journal.full:
             self._dropped_ticks += 1
         else:
@@ -92,41 +92,42 @@ class Pipeline:
         statuses: list[WorkloadStatus] = []
         for interval in intervals:
             device, parts = devices[interval.uuid], instances.get(interval.uuid, ())
-            state = self._states.get(interval.uuid, "unknown")
-            shares = stages.attribution.split(interval, device, parts, state)
+            shares = stages.attribution.split(interval, device, parts, self._states)
             for share in shares:
                 charges += stages.pricing.charge(share, device.name)
             statuses += self._now(interval, shares, device, parts)
         self._workloads = tuple(statuses)
         names = {uuid: device.name for uuid, device in devices.items()}
-        self.journal.batch.add(reading.session, reading.sequence, names, intervals, self._states, charges, self._energy.states)
+        self.journal.batch.add(reading.session, reading.sequence, names, intervals, self._states, charges, self._energy.states,
+                               stages.attribution.learned)
 
     def _now(self, interval: EnergyInterval, shares: tuple[Share, ...], device: DeviceReading,
              instances: list[DeviceReading] | tuple[()]) -> list[WorkloadStatus]:
         """What each workload draws at this moment: the device's power, split as the interval's energy was."""
-        live = [share for share in shares if share.method != "unwatched"]
-        if device.power_mw is None or not live:
+        live = [share for share in shares if share.method != "unwatched"] or list(shares)
+        if device.power_mw is None or interval.bridged:
             return []
-        pricing = self.stages.pricing
+        pricing, attribution = self.stages.pricing, self.stages.attribution
         weights = [share.energy_mj for share in live]
         powers = split_integer(device.power_mw, weights if any(weights) else [share.gpu_ns for share in live])
         memory = self._memory(device, instances)
         return [
             WorkloadStatus(
-                uuid=share.uuid, workload=share.workload, power_mw=power_mw, memory_used_bytes=memory.get(share.workload),
+                uuid=share.uuid, workload=share.workload, power_mw=power_mw,
+                memory_used_bytes=memory.get((share.uuid, share.workload)),
                 cost_nano_per_hour=pricing.nano_per_hour(
                     interval.end_utc_ns, power_mw, device.name, (share.gpu_ns, interval.elapsed_ns)),
-                method=share.method)
+                method=share.method, share_error_ratio=attribution.share_error(share))
             for share, power_mw in zip(live, powers, strict=True)
         ]
 
-    def _memory(self, device: DeviceReading, instances: list[DeviceReading] | tuple[()]) -> dict[Workload, int]:
-        memory: dict[Workload, int] = {}
+    def _memory(self, device: DeviceReading, instances: list[DeviceReading] | tuple[()]) -> dict[tuple[str, Workload], int]:
+        memory: dict[tuple[str, Workload], int] = {}
         for holder in (device, *instances):
             for process in holder.processes or ():
                 if process.memory_bytes is not None:
-                    workload = self.stages.attribution.workload(process, holder)
-                    memory[workload] = memory.get(workload, 0) + process.memory_bytes
+                    key = (holder.uuid, self.stages.attribution.workload(process, holder))
+                    memory[key] = memory.get(key, 0) + process.memory_bytes
         return memory
 
     def missed(self, ticks: int) -> None:
@@ -161,6 +162,7 @@ class Pipeline:
     def _device(self, device: DeviceReading, *, stale: bool) -> DeviceStatus:
         up = device.failed is None and not stale
         check = self._energy.check(device.uuid) if up else None
+        static = self.stages.attribution.static_power(device.uuid)
         return DeviceStatus(
             uuid=device.uuid, index=device.index, name=device.name, up=up,
             energy_method="mig" if device.parent_uuid else method_of(device),
@@ -172,7 +174,8 @@ class Pipeline:
             temperature_celsius=device.temperature_celsius if up else None,
             energy_disagreement_ratio=check.ratio if check is not None else None,
             energy_suspect=check.suspect if check is not None else None,
-            hidden_processes=hidden_processes(device) if up else None)
+            hidden_processes=hidden_processes(device) if up else None,
+            bare_power_mw=static.bare_mw, context_power_mw=static.context_mw, parent_uuid=device.parent_uuid)
 
 
 def hidden_processes(device: DeviceReading) -> int | None:

@@ -10,7 +10,7 @@ A value that is unknown has no sample, never a zero. A device that did not answe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -83,7 +83,7 @@ def _device_gauge(read: Callable[[DeviceStatus], float | None]) -> Callable[[Sna
     return samples
 
 
-def _workload_gauge(read: Callable[[WorkloadStatus], int | None]) -> Callable[[Snapshot], Iterator[Sample]]:
+def _workload_gauge(read: Callable[[WorkloadStatus], float | None]) -> Callable[[Snapshot], Iterator[Sample]]:
     def samples(snapshot: Snapshot) -> Iterator[Sample]:
         up = {device.uuid for device in snapshot.devices if is_up(device, snapshot)}
         for status in snapshot.workloads:
@@ -121,6 +121,24 @@ def _process(read: Callable[[ProcessStatus], float | None]) -> Callable[[SelfSta
 def _gpu_info(snapshot: Snapshot) -> Iterator[Sample]:
     for d in snapshot.devices:
         yield (d.uuid, str(d.index), d.name, snapshot.driver_version, d.energy_method), 1
+
+
+def _mig_info(snapshot: Snapshot) -> Iterator[Sample]:
+    for device in snapshot.devices:
+        if device.parent_uuid is not None:
+            yield (device.uuid, device.parent_uuid), 1
+
+
+def _attribution_info(snapshot: Snapshot) -> Iterator[Sample]:
+    up = {device.uuid for device in snapshot.devices if is_up(device, snapshot)}
+    for status in snapshot.workloads:
+        if status.uuid in up:
+            yield (status.uuid, status.workload, status.method), 1
+
+
+def _metered(totals: Mapping[str, int]) -> Iterator[Sample]:
+    """Without MIG instances: they have no meter, and what they used is in their GPU's and in their workloads'."""
+    return ((uuid, total) for uuid, total in totals.items() if not uuid.startswith("MIG-"))
 
 
 def _gpu_state(snapshot: Snapshot) -> Iterator[Sample]:
@@ -167,10 +185,18 @@ FAMILIES: tuple[Family[Snapshot], ...] = (
            ("uuid",), _device_gauge(lambda d: d.memory_total_bytes), unit="bytes"),
     Family("finops_gpu_temperature_celsius", "gauge", "Temperature of the device's core.",
            ("uuid",), _device_gauge(lambda d: d.temperature_celsius), unit="celsius"),
+    Family("finops_gpu_mig_info", "gauge", "The GPU that a MIG instance is a part of; always 1.",
+           ("uuid", "parent_uuid"), _mig_info),
+    Family("finops_gpu_bare_power_watts", "gauge",
+           "Learned power of the device with nobody on it. Missing as long as that was not seen.",
+           ("uuid",), _device_gauge(lambda d: d.bare_power_mw), MW_PER_W, "watts"),
+    Family("finops_gpu_context_power_watts", "gauge",
+           "Learned power that open contexts add to the bare device's. Missing as long as no parked process was seen.",
+           ("uuid",), _device_gauge(lambda d: d.context_power_mw), MW_PER_W, "watts"),
     Family("finops_gpu_energy_joules_total", "counter", "Energy that the device used, over the ledger's lifetime.",
-           ("uuid",), lambda s: s.totals.device_energy_mj.items(), MJ_PER_J, "joules"),
+           ("uuid",), lambda s: _metered(s.totals.device_energy_mj), MJ_PER_J, "joules"),
     Family("finops_gpu_gap_seconds_total", "counter", "Time for which no energy is known: counted, never filled in.",
-           ("uuid",), lambda s: s.totals.device_gap_ns.items(), NS_PER_S, "seconds"),
+           ("uuid",), lambda s: _metered(s.totals.device_gap_ns), NS_PER_S, "seconds"),
     Family("finops_gpu_energy_disagreement_ratio", "gauge",
            "(counter - integral of power) / integral, over the last minute.",
            ("uuid",), _device_gauge(lambda d: d.energy_disagreement_ratio), unit="ratio"),
@@ -195,6 +221,11 @@ FAMILIES: tuple[Family[Snapshot], ...] = (
            ("uuid", W, "component", "currency"), lambda s: s.totals.cost_nano.items(), NANO, _MONEY),
     Family("finops_workload_credit_total", "counter", "What negative prices and re-rating gave back to the workload.",
            ("uuid", W, "component", "currency"), lambda s: s.totals.credit_nano.items(), NANO, _MONEY),
+    Family("finops_workload_attribution_info", "gauge", "How the workload's share was found at the last tick; always 1.",
+           ("uuid", W, "method"), _attribution_info),
+    Family("finops_workload_share_error_ratio", "gauge",
+           "95 % half-width of the workload's sampled share over 10 minutes. Missing where nothing tells shares apart.",
+           ("uuid", W), _workload_gauge(lambda w: w.share_error_ratio), unit="ratio"),
     Family("finops_workload_power_watts", "gauge", "Power attributed to the workload at the last tick.",
            ("uuid", W), _workload_gauge(lambda w: w.power_mw), MW_PER_W, "watts"),
     Family("finops_workload_memory_used_bytes", "gauge", "Device memory that the workload's processes hold.",

@@ -87,11 +87,12 @@ def fixed() -> Snapshot:
         state_cost_nano={(first, KRONOS, "active", "CNY"): 51_666_666_667, (first, IDLE, "unallocated", "CNY"): 7_333_333_333},
     )
     return empty(
-        devices=(device(0), device(1, up=False, state="unknown", power_mw=None, utilization_ratio=None,
-                                   memory_used_bytes=None, temperature_celsius=None)),
+        devices=(device(0, bare_power_mw=71_500, context_power_mw=44_000),
+                 device(1, up=False, state="unknown", power_mw=None, utilization_ratio=None, memory_used_bytes=None,
+                        temperature_celsius=None)),
         workloads=(
             WorkloadStatus(uuid=first, workload=KRONOS, power_mw=300_000, memory_used_bytes=40 * 2**30,
-                           cost_nano_per_hour=7_360_000_000, method="sampled"),
+                           cost_nano_per_hour=7_360_000_000, method="sampled", share_error_ratio=0.0163),
             WorkloadStatus(uuid=first, workload=KRONOS_SMALL, power_mw=112_500, memory_used_bytes=None,
                            cost_nano_per_hour=None, method="sampled"),
             WorkloadStatus(uuid=second, workload=UNTAGGED, power_mw=0, memory_used_bytes=2**30,
