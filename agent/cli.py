@@ -16,6 +16,8 @@ COMMANDS: Final = {
     "devices": "one look at what is there",
     "tariff": "prices and bills of a tariff",
     "report": "costs from the ledger",
+    "rerate": "price a past period again with the tariffs now configured",
+    "ledger": "back the ledger up; verify its sums",
     "plan": "total cost of ownership, break-even and what-if",
     "exec": "energy and cost of one command",
     "record": "record what the probe reads",

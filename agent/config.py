@@ -17,12 +17,12 @@ from msgspec.structs import replace
 
 from agent.config_calibration import read_calibration
 from agent.config_money import read_budgets, read_hardware
-from agent.config_sections import read_idle, read_site, read_web
+from agent.config_sections import read_idle, read_ledger, read_site, read_web
 from agent.config_tags import read_tags
 from agent.errors import ConfigError
 from agent.file_stamps import Stamp, any_changed, file_stamp
 from agent.series_csv import Series
-from agent.settings import Budget, CalibrationRule, Hardware, Idle, Site, Tags, Web
+from agent.settings import Budget, CalibrationRule, Hardware, Idle, Retention, Site, Tags, Web
 from agent.tariffs.reading import read_tariff
 from agent.tariffs.ruled import RuledTariff
 from agent.toml_document import Faults, Node, dotted, merge, plain_node, read_document
@@ -49,6 +49,7 @@ class Config(Struct, frozen=True, kw_only=True):
     tags: Tags = Tags()
     idle: Idle = Idle()
     budgets: tuple[Budget, ...] = ()
+    ledger: Retention = Retention()
     web: Web = Web()
     carbon_series: Series | None = None
     files: Mapping[Path, Stamp] = {}             # configuration files, as they were when read
@@ -192,6 +193,7 @@ def _read(root: Node, file: Path | None, files: Mapping[Path, Stamp], faults: Fa
         hardware=hardware, calibration=read_calibration(table.tables("calibration")), tags=tags,
         idle=read_idle(section("idle")),
         budgets=read_budgets(table.tables("budget"), tags.keys, currencies), web=read_web(section("web")),
+        ledger=read_ledger(section("ledger")),
         carbon_series=carbon_series, files=files, data_files=data_files)
     table.close()
     return config

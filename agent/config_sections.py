@@ -1,4 +1,4 @@
-"""Reads the sections about the place: ``[site]``, ``[idle]``, ``[web]``."""
+"""Reads the sections about the place: ``[site]``, ``[idle]``, ``[ledger]``, ``[web]``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.file_stamps import Stamp, file_stamp
 from agent.series_csv import Series, read_series
-from agent.settings import Idle, Site, Web
+from agent.settings import Idle, Retention, Site, Web
 from agent.tariffs.base import Tariff
 from agent.toml_table import Table, nearest, plain_number, resolve_file, type_name
 from agent.units import NS_PER_S
@@ -17,7 +17,9 @@ from agent.zones import read_zone
 
 IDLE_POLICIES = ("separate", "proportional", "even")
 _MINUTE_NS = 60 * NS_PER_S
-_WEEK_NS = 7 * 24 * 60 * _MINUTE_NS
+_DAY_NS = 24 * 60 * _MINUTE_NS
+_WEEK_NS = 7 * _DAY_NS
+_LONGEST_KEPT_NS = 36_500 * _DAY_NS              # budgets need the last three days as they were written; more is a choice
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<name>[A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
 
 
@@ -77,6 +79,19 @@ def read_idle(table: Table) -> Idle:
         table.fault(table.node.value["critical_after"], "is shorter than warn_after; write the same or more")
     table.close()
     return idle
+
+
+def read_ledger(table: Table) -> Retention:
+    default = Retention()
+    quarter_hours = table.duration_ns("keep_quarter_hours", 4 * _DAY_NS, _LONGEST_KEPT_NS)
+    hours = table.duration_ns("keep_hours", 4 * _DAY_NS, _LONGEST_KEPT_NS)
+    kept = Retention(
+        keep_quarter_hours_ns=quarter_hours or default.keep_quarter_hours_ns,
+        keep_hours_ns=hours or max(default.keep_hours_ns, quarter_hours or 0))
+    if kept.keep_hours_ns < kept.keep_quarter_hours_ns:
+        table.fault(table.node.value["keep_hours"], "is shorter than keep_quarter_hours; write the same or more")
+    table.close()
+    return kept
 
 
 def read_web(table: Table) -> Web:

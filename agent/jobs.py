@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -25,12 +25,22 @@ class Jobs:
         self._wake = wake
         self._offset_ns: int | None = None
         self._scheduler = BackgroundScheduler(
-            timezone=UTC, executors={"default": ThreadPoolExecutor(1)},
+            timezone=UTC, executors={"default": ThreadPoolExecutor(1), "beside": ThreadPoolExecutor(1)},
             job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1})
 
     def every(self, seconds: int, work: Callable[[], None], name: str) -> None:
         """Have ``work`` done on the tick's thread each so many seconds."""
         self._scheduler.add_job(self._ask, IntervalTrigger(seconds=seconds, timezone=UTC), args=[work], id=name)
+
+    def beside(self, seconds: int, work: Callable[[], None], name: str, first_s: int) -> None:
+        """Have ``work`` done each so many seconds on a thread of its own, beside the ticks: it must not touch their state."""
+        first = datetime.now(UTC) + timedelta(seconds=first_s)
+        self._scheduler.add_job(
+            work, IntervalTrigger(seconds=seconds, timezone=UTC), id=name, executor="beside", next_run_time=first)
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Have ``work`` done once on the tick's thread. From any thread."""
+        self._ask(work)
 
     def start(self) -> None:
         self._scheduler.start()

@@ -65,6 +65,11 @@ class Ledger:
             raise
 
     @property
+    def corrections(self) -> int:
+        """How many rows of re-ratings the totals have in them: a new number means that past costs have changed."""
+        return self._corrections
+
+    @property
     def totals(self) -> Totals:
         """The committed lifetime totals. A new record after each commit; never changed."""
         return self._totals
@@ -114,10 +119,19 @@ class Ledger:
                 self._disconnect()
                 if not is_damage(error, self.path):
                     raise
-                self._replace(error, utc_ns)
+                self._replace(str(error), utc_ns)
                 self._commit(batch, utc_ns)
         except (sqlite3.Error, OSError) as error:
             self._disconnect()
+            raise LedgerError(f"{self.path}: {error}") from error
+
+    def give_up(self, fault: str, utc_ns: int) -> None:
+        """Set the file aside, because of a fault that was found beside, and go on with a new one from the totals as they
+        stand. Raises LedgerError when the disk refuses."""
+        try:
+            self._disconnect()
+            self._replace(fault, utc_ns)
+        except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
@@ -188,7 +202,7 @@ class Ledger:
         self._calibrations = {uuid: blob for uuid, _, _, blob in devices if isinstance(blob, bytes)}
         self._corrections = _corrections(db)
 
-    def _replace(self, error: sqlite3.Error, utc_ns: int) -> None:
+    def _replace(self, fault: str, utc_ns: int) -> None:
         """Set the file aside and put one in its place that begins with the totals in memory. The new one is whole before
         the old one goes, so that a crash in between finds one of them."""
         fresh = self.path.with_name(f"{FILE_NAME}.new")
@@ -202,7 +216,7 @@ class Ledger:
         self.set_aside = move_aside(self.path, utc_ns)
         self._finish_replacement()
         log.error("%s was found damaged (%s): set aside as %s, nothing deleted; counters go on from the totals in memory, "
-                  "reports begin anew. Keep that file for recovery", self.path, error, self.set_aside)
+                  "reports begin anew. Keep that file for recovery", self.path, fault, self.set_aside)
 
     def _finish_replacement(self) -> None:
         fresh = self.path.with_name(f"{FILE_NAME}.new")
@@ -211,5 +225,5 @@ class Ledger:
 
 
 def _corrections(db: sqlite3.Connection) -> int:
-    """The last re-rating's number: where it has changed, another process has added to the totals."""
-    return int(db.execute("SELECT COALESCE(MAX(id), 0) FROM correction_run").fetchone()[0])
+    """How many rows re-ratings have written: where that has changed, another process has added to the totals."""
+    return int(db.execute("SELECT COALESCE(SUM(rows), 0) FROM correction_run").fetchone()[0])

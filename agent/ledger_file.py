@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -68,6 +69,16 @@ def quick_check(connection: sqlite3.Connection) -> None:
     fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if fault != "ok":
         raise sqlite3.DatabaseError(f"malformed: {fault}")
+
+
+def fault_of(path: Path) -> str | None:
+    """What SQLite finds wrong with a ledger, read beside its daemon; None for a good one, or where it cannot tell."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            quick_check(connection)
+    except sqlite3.Error as error:
+        return str(error) if is_damage(error, path) else None
+    return None
 
 
 def is_damage(error: sqlite3.Error, path: Path) -> bool:

@@ -97,6 +97,13 @@ class Budget(Struct, frozen=True, kw_only=True):
     currency: str | None = None
 
 
+class Retention(Struct, frozen=True, kw_only=True):
+    """How long the ledger keeps its rows as fine as they were written. Rows of a day are kept for ever."""
+
+    keep_quarter_hours_ns: int = 35 * 86_400 * NS_PER_S
+    keep_hours_ns: int = 400 * 86_400 * NS_PER_S
+
+
 class Web(Struct, frozen=True, kw_only=True):
     """Where to listen, and the exporter-toolkit's web.yml."""
 
