@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from agent.units import HOURS_PER_YEAR
 
+SAME: Final = "same"                 # neither is the cheaper
 MAX_STEPS: Final = 100_000           # capacity steps that a break-even looks at before it gives up
 
 
@@ -85,8 +86,7 @@ class Server(Struct, frozen=True):
 
 
 class Span(Struct, frozen=True):
-    """Requests a day, both ends included; ``to`` is None where it goes on without end. ``cheaper`` is "" where both cost
-    the same."""
+    """Requests a day, both ends included; ``to`` is None where it goes on without end. ``cheaper`` may be SAME."""
 
     start: int
     to: int | None
@@ -94,9 +94,9 @@ class Span(Struct, frozen=True):
 
 
 def cheaper_at(small: Server, large: Server, requests_per_day: int) -> str:
-    """The name of the cheaper one at so many requests a day; "" where both cost the same."""
+    """The name of the cheaper one at so many requests a day, or SAME."""
     one, other = small.cost_at(requests_per_day), large.cost_at(requests_per_day)
-    return "" if one == other else small.name if one < other else large.name
+    return SAME if one == other else small.name if one < other else large.name
 
 
 def break_even(small: Server, large: Server) -> tuple[list[Span], bool]:
@@ -197,6 +197,6 @@ class OwnOrRent(Struct, frozen=True, kw_only=True):
         return hours_per_year * self.rent_per_hour
 
     def cheaper_at(self, hours_per_year: Fraction) -> str:
-        """``own`` or ``rent``; "" where both cost the same."""
+        """``own``, ``rent`` or SAME."""
         own, rent = self.own_cost(hours_per_year), self.rent_cost(hours_per_year)
-        return "" if own == rent else "own" if own < rent else "rent"
+        return SAME if own == rent else "own" if own < rent else "rent"

@@ -100,8 +100,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
         file = self.scenario.file
         found = [(figure.place, f"expects {figure.expected}, and the inputs give {decimal_of(figure.computed):f}; correct the "
                                 "inputs or the figure") for figure in self.figures if not figure.reproduced]
-        found += [(verdict.place, f"says {verdict.said}, and the inputs make {verdict.cheaper or 'neither'} the cheaper; "
-                                  "correct the inputs or the name") for verdict in self.verdicts if not verdict.reproduced]
+        found += [(verdict.place, f"says {verdict.said}, and the inputs say {verdict.cheaper}; correct the inputs or "
+                                  "the name") for verdict in self.verdicts if not verdict.reproduced]
         return [f"{file}:{place.line}: {place.key}: {sentence}" for place, sentence in found]
 
 

@@ -13,14 +13,14 @@ from typing import Final, TypeVar
 
 from agent.currencies import CURRENCIES
 from agent.errors import ConfigError
-from agent.plan import Deployment, Model, OwnOrRent
+from agent.plan import SAME, Deployment, Model, OwnOrRent
 from agent.plan_scenario import At, BreakEven, Claim, Estimate, Job, Place, Rental, Scenario, UnitCost
 from agent.toml_document import Faults, Node, dotted, read_document
 from agent.toml_table import Table, nearest, plain_number
 from agent.units import HOURS_PER_YEAR
 
 _MOST: Final = 10**15                            # the largest amount that means anything here
-_SIDES: Final = ("own", "rent")
+_SIDES: Final = ("own", "rent", SAME)
 _T = TypeVar("_T")
 
 
@@ -36,9 +36,9 @@ def read_scenario(file: Path) -> Scenario:
     days = table.integer("days_per_year", 1, 366)
     models = [_model(entry) for entry in _named(table, "model")]
     if models:
-        for key, value in (("price_per_kwh", price), ("days_per_year", days)):
-            if value is None and key not in table.names():
-                table.missing(key, f"{key} = {'0.96' if value is price else '365'}, which every model's electricity needs")
+        for key, example in (("price_per_kwh", "0.96"), ("days_per_year", "365")):
+            if key not in table.names():
+                table.missing(key, f"{key} = {example}, which every model's electricity needs")
     deployments = [_deployment(entry, price, days) for entry in _named(table, "deployment")]
     known_models, known_deployments = [model.name for model, _ in models], [d.name for d, _, _ in deployments]
     scenario = Scenario(
@@ -172,9 +172,9 @@ def _points(entry: Table, key: str, names: Iterable[str], whole: bool) -> list[A
 def _break_even(entry: Table, models: list[str]) -> BreakEven | None:
     if len(models) < 2:
         entry.fault(entry.node, "compares two models, and the scenario has fewer; write a [[model]] for each")
-    at = _points(entry, "requests_per_day", models, whole=True)
+    at = _points(entry, "requests_per_day", [*models, SAME], whole=True)
     pair = [entry.text(side, models) for side in ("small", "large")]
-    named = list(dict.fromkeys([*(name for name in pair if name), *(point.cheaper for point in at if point.cheaper)]))
+    named = list(dict.fromkeys([*(name for name in pair if name), *(point.cheaper for point in at if point.cheaper not in {"", SAME})]))
     capacities = [entry.integer(f"{side}_capacity_per_day", 1, _MOST) for side in ("small", "large")]
     entry.close()
     if capacities[0] is None and "small_capacity_per_day" not in entry.names():

@@ -44,7 +44,7 @@ def document(outcome: Outcome, zones: Sequence[ZoneInfo]) -> dict[str, Any]:
         "break_even": [{
             "small": c.small.name, "large": c.large.name, "small_capacity_per_day": c.small.capacity_per_day,
             "large_capacity_per_day": c.large.capacity_per_day, "complete": c.complete,
-            "spans": [{"from": s.start, "to": s.to, "cheaper": s.cheaper or None} for s in c.spans],
+            "spans": [{"from": s.start, "to": s.to, "cheaper": s.cheaper} for s in c.spans],
         } for c in outcome.comparisons],
         "unit_cost": [{
             "deployment": u.deployment or None, "hourly_cost": _number(hourly), "at": [
@@ -68,7 +68,7 @@ def document(outcome: Outcome, zones: Sequence[ZoneInfo]) -> dict[str, Any]:
             "figure": f.what, "line": f.place.line, "key": f.place.key, "computed": _number(f.computed), "expected": f.expected,
             "reproduced": f.reproduced, "published": f.published, "published_is": f.published_is or None,
         } for f in outcome.figures],
-        "verdicts": [{"at": v.what, "line": v.place.line, "cheaper": v.cheaper or None, "said": v.said or None,
+        "verdicts": [{"at": v.what, "line": v.place.line, "cheaper": v.cheaper, "said": v.said or None,
                       "reproduced": v.reproduced} for v in outcome.verdicts],
     }
 
@@ -85,7 +85,7 @@ def as_table(outcome: Outcome, zones: Sequence[ZoneInfo]) -> str:
          d["total"], d["total_with_fine_tuning"]) for d in told["deployments"]])
     for c in told["break_even"]:
         spans = c["spans"][:_SPANS_SHOWN]
-        rows = [(s["from"], "" if s["to"] is None else s["to"], s["cheaper"] or "same cost") for s in spans]
+        rows = [(s["from"], "" if s["to"] is None else s["to"], s["cheaper"]) for s in spans]
         if len(c["spans"]) > len(spans) or not c["complete"]:
             rows.append(("...", "", "they take turns"))
         parts += _part(f"BREAK-EVEN {c['small']} / {c['large']}", ("requests a day from", "to", "cheaper"), rows)
@@ -104,7 +104,7 @@ def as_table(outcome: Outcome, zones: Sequence[ZoneInfo]) -> str:
         (f["line"], f["figure"], f["computed"], f["expected"],
          "" if f["expected"] is None else "yes" if f["reproduced"] else "NO", f["published"], f["published_is"] or "")
         for f in told["figures"]] + [
-        (v["line"], v["at"], v["cheaper"] or "same cost", v["said"], "" if v["said"] is None else
+        (v["line"], v["at"], v["cheaper"], v["said"], "" if v["said"] is None else
          "yes" if v["reproduced"] else "NO", None, "") for v in told["verdicts"]])
     parts += [f"\nPublished, and not what its own inputs give: {f.what}, line {f.place.line}: {f.published}, where they give "
               f"{_cell(decimal_of(f.computed))}.\n" for f in outcome.not_given]

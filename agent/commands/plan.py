@@ -92,7 +92,8 @@ def _actual(estimate: Estimate, scenario: Scenario, config: Config | None) -> Fr
     costs = [row.cost_nano for row in rows if row.currency == scenario.currency
              and all(fnmatchcase(value, glob) for value, glob in zip(row.keys, estimate.match.values(), strict=True))]
     if not costs:
-        raise FinOpsError(f"{scenario.file}:{estimate.place.line}: {estimate.place.key}.actual: the ledger in {config.state_dir} "
+        place = f"{scenario.file}:{estimate.place.line}: {estimate.place.key}.actual"
+        raise FinOpsError(f"{place}: the ledger in {config.state_dir} "
                           f"has no cost in {scenario.currency} for this from {estimate.ledger_from} to {estimate.ledger_to}; "
                           "choose a time that it covers, or give the amount")
     return Fraction(sum(costs), NANO)
