@@ -13,7 +13,7 @@ import msgspec
 from agent.ledger_query import UsageRow
 from agent.units import MJ_PER_KWH, NANO, NS_PER_HOUR
 
-FIGURES = ("energy_kwh", "gpu_hours", "emissions_kg", "cost", "currency")
+FIGURES = ("energy_kwh", "gpu_hours", "emissions_kg", "cost", "cost_with_idle", "currency")
 _UG_PER_KG = 10**9
 
 
@@ -28,6 +28,7 @@ def figures(row: UsageRow) -> dict[str, Any]:
         "gpu_hours": _ratio(row.gpu_ns, NS_PER_HOUR, 6),
         "emissions_kg": _ratio(row.emissions_ug, _UG_PER_KG, 6),
         "cost": _ratio(row.cost_nano, NANO, 9),
+        "cost_with_idle": _ratio(row.cost_nano + row.idle_nano, NANO, 9),
         "currency": row.currency,
     }
 
@@ -63,9 +64,10 @@ def as_csv(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
 
 def as_table(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
     """Columns for the eye: cost to a hundredth of a cent, a total line for each currency."""
-    header = [*by, "kWh", "GPU hours", "kg CO2e", "cost", ""]
-    lines = [[*row.keys, *_cells(row)] for row in rows]
-    sums = [["total" if i == 0 else "" for i in range(len(by))] + _cells(total) for total in totals(rows)]
+    shared = any(row.idle_nano for row in rows)      # without a policy that moves idle cost it would be the same twice
+    header = [*by, "kWh", "GPU hours", "kg CO2e", "cost", *(["with idle"] if shared else []), ""]
+    lines = [[*row.keys, *_cells(row, shared)] for row in rows]
+    sums = [["total" if i == 0 else "" for i in range(len(by))] + _cells(total, shared) for total in totals(rows)]
     widths = [max(len(line[i]) for line in [header, *lines, *sums]) for i in range(len(header))]
     texts = len(by)
 
@@ -78,9 +80,11 @@ def as_table(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
     return "\n".join([text(header), ruler, *map(text, lines), ruler, *map(text, sums)]) + "\n"
 
 
-def _cells(row: UsageRow) -> list[str]:
+def _cells(row: UsageRow, shared: bool) -> list[str]:
+    costs = [row.cost_nano, row.cost_nano + row.idle_nano] if shared else [row.cost_nano]
     return [f"{_ratio(row.energy_mj, MJ_PER_KWH, 3):,}", f"{_ratio(row.gpu_ns, NS_PER_HOUR, 2):,}",
-            f"{_ratio(row.emissions_ug, _UG_PER_KG, 3):,}", f"{_ratio(row.cost_nano, NANO, 4):,}", row.currency or "(no price)"]
+            f"{_ratio(row.emissions_ug, _UG_PER_KG, 3):,}", *[f"{_ratio(nano, NANO, 4):,}" for nano in costs],
+            row.currency or "(no price)"]
 
 
 FORMATS: dict[str, Callable[[Sequence[UsageRow], Sequence[str]], str]] = {"table": as_table, "csv": as_csv, "json": as_json}

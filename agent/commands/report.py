@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from agent.config import load
 from agent.errors import FinOpsError
+from agent.idle_policy import POLICIES, usage_with_idle
 from agent.ledger_query import LedgerReader, parse_instant
 from agent.report import FORMATS
 
@@ -19,6 +20,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--from", dest="start", metavar="A", help="a date in the site's timezone, or an instant with offset")
     parser.add_argument("--to", dest="end", metavar="B", help="the same; not included")
     parser.add_argument("--by", metavar="KEYS", help="tag keys, gpu, component, rate, tariff, day, month; joined by commas")
+    parser.add_argument("--idle-policy", choices=POLICIES, help="who bears idle cost in cost_with_idle; default: idle.policy")
     parser.add_argument("--format", choices=sorted(FORMATS), default="table")
     parser.add_argument("-o", dest="output", type=Path, metavar="FILE")
     parser.add_argument("--config.file", dest="config_file", type=Path, metavar="F")
@@ -34,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     to_ns = parse_instant(options.end, zone) if options.end else None
     reader = LedgerReader(config.state_dir)
     try:
-        rows = reader.usage(from_ns, to_ns, by, config.tags.keys, zone)
+        rows = usage_with_idle(reader, from_ns, to_ns, by, config.tags.keys, zone, options.idle_policy or config.idle.policy)
     finally:
         reader.close()
     text = FORMATS[options.format](rows, by)
