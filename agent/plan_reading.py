@@ -174,7 +174,8 @@ def _break_even(entry: Table, models: list[str]) -> BreakEven | None:
         entry.fault(entry.node, "compares two models, and the scenario has fewer; write a [[model]] for each")
     at = _points(entry, "requests_per_day", [*models, SAME], whole=True)
     pair = [entry.text(side, models) for side in ("small", "large")]
-    named = list(dict.fromkeys([*(name for name in pair if name), *(point.cheaper for point in at if point.cheaper not in {"", SAME})]))
+    said = [point.cheaper for point in at if point.cheaper not in {"", SAME}]
+    named = list(dict.fromkeys([*(name for name in pair if name), *said]))
     capacities = [entry.integer(f"{side}_capacity_per_day", 1, _MOST) for side in ("small", "large")]
     entry.close()
     if capacities[0] is None and "small_capacity_per_day" not in entry.names():

@@ -53,7 +53,8 @@ def test_each_expected_figure_is_computed_exactly(told: dict[str, Any]) -> None:
 
 
 def test_the_figures_are_those_of_the_file_by_hand(told: dict[str, Any]) -> None:
-    assert [model["electricity_per_year"] for model in told["models"]] == [Decimal("1612.8"), Decimal("2995.2"), Decimal("5529.6")]
+    electricity = [model["electricity_per_year"] for model in told["models"]]
+    assert electricity == [Decimal("1612.8"), Decimal("2995.2"), Decimal("5529.6")]
     personal, professional = told["deployments"]
     assert (personal["total"], personal["total_with_fine_tuning"]) == (4400 + 3 * (323 + 86), 5627 + 3 * 86)
     assert (professional["total"], professional["electricity_per_year"]) == (None, None)
@@ -84,4 +85,5 @@ def test_a_wrong_expectation_is_told_with_its_line_and_fails(tmp_path: Path) -> 
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         f"{file}:41: deployment[0].total: expects 5628, and the inputs give 5627; correct the inputs or the figure",
-        f"{file}:53: break_even[0].at[1].cheaper: says kronos-small, and the inputs say kronos-base; correct the inputs or the name"]
+        f"{file}:53: break_even[0].at[1].cheaper: says kronos-small, and the inputs say kronos-base; correct the inputs or "
+        "the name"]

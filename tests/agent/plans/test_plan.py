@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +28,7 @@ def test_break_even_spans_agree_with_counting_units_at_each_number(small_cost, s
     spans, complete = break_even(Server("s", small_cost, small_capacity), Server("l", large_cost, large_capacity))
     assert complete or small_cost / small_capacity == large_cost / (large_capacity or 10**9)
     assert spans[0].start == 1
-    assert all(b.start == (a.to or 0) + 1 and a.cheaper != b.cheaper for a, b in zip(spans, spans[1:], strict=False))
+    assert all(b.start == (a.to or 0) + 1 and a.cheaper != b.cheaper for a, b in pairwise(spans))
     for requests in range(1, 600):
         one = small_cost * ((requests + small_capacity - 1) // small_capacity)
         other = large_cost * (1 if large_capacity is None else (requests + large_capacity - 1) // large_capacity)
