@@ -16,7 +16,8 @@ _RING_LOST_NS = 10 * NS_PER_S           # without a sample
 
 
 class EnergyCheck:
-    """One device's counter beside the integral of its buffered samples, or of its average power where it has none.
+    """One device's counter beside the integral of its power: of its 1 s average, which no pulse escapes; without one, of
+    the buffered samples; without those, of what it calls its power usage.
 
     Compares mean power over the last minute, so that samples that lag a little, or are missing for a while, do not tell.
     """
@@ -61,18 +62,12 @@ class EnergyCheck:
         return counter_mw / integral_mw - 1
 
     def _integrate(self, device: DeviceReading, monotonic_ns: int) -> None:
-        if device.power_samples:
-            for sample in device.power_samples:
-                if self._sample_us is not None:
-                    step_ns = (sample.timestamp_us - self._sample_us) * NS_PER_US
-                    if 0 < step_ns <= _MAX_SAMPLE_NS:
-                        self._mw_ns += sample.power_mw * step_ns
-                        self._covered_ns += step_ns
-                self._sample_us = sample.timestamp_us
+        if device.power_average_mw is None and device.power_samples:
+            self._sum_samples(device)
             self._power, self._sampled_ns = None, monotonic_ns
             return
-        if self._sample_us is not None and monotonic_ns - self._sampled_ns > _RING_LOST_NS:
-            self._sample_us = None                       # no ring any more: the average takes its place
+        if device.power_average_mw is not None or monotonic_ns - self._sampled_ns > _RING_LOST_NS:
+            self._sample_us = None                       # something better than a ring, or no ring any more
         power_mw = device.power_average_mw if device.power_average_mw is not None else device.power_mw
         if self._sample_us is None and power_mw is not None:
             if self._power is not None and 0 < monotonic_ns - self._power[0] <= _MAX_STEP_NS:
@@ -80,3 +75,12 @@ class EnergyCheck:
                 self._mw_ns += (self._power[1] + power_mw) * step_ns // 2
                 self._covered_ns += step_ns
             self._power = (monotonic_ns, power_mw)
+
+    def _sum_samples(self, device: DeviceReading) -> None:
+        for sample in device.power_samples:
+            if self._sample_us is not None:
+                step_ns = (sample.timestamp_us - self._sample_us) * NS_PER_US
+                if 0 < step_ns <= _MAX_SAMPLE_NS:
+                    self._mw_ns += sample.power_mw * step_ns
+                    self._covered_ns += step_ns
+            self._sample_us = sample.timestamp_us

@@ -80,7 +80,7 @@ class DeviceReading(Struct, frozen=True, gc=False, omit_defaults=True):
     temperature_celsius: int | None = None
     mig_slices: int | None = None                # MIG: compute slices of this instance
     processes: tuple[ProcessUse, ...] | None = None
-    power_samples: tuple[PowerSample, ...] = ()              # newer than the last; where a counter is, not in every reading
+    power_samples: tuple[PowerSample, ...] = ()              # new ones; where a counter is, rarely
     utilization_samples: tuple[UtilizationSample, ...] = ()  # rows newer than the previous reading's
     passed: tuple[ProcessUse, ...] = ()          # named by a row or by accounting, and not (or no longer) in processes
     accounting: tuple[AccountingUse, ...] = ()   # who ended since the previous reading

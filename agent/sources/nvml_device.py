@@ -18,7 +18,7 @@ from agent.units import NS_PER_S
 
 LACKING_RETRY_NS = 300 * NS_PER_S      # what a device does not support is asked again after so long
 SLOW_PERIOD_NS = 60 * NS_PER_S         # power limit and MIG mode change by an administrator's hand only
-RING_PERIOD_NS = 19 * NS_PER_S // 10   # beside a counter, which the samples only check; the shortest ring known has 2.4 s
+RING_PERIOD_NS = 19 * NS_PER_S // 10   # to check a counter by, without average power; the shortest ring known has 2.4 s
 
 _T = TypeVar("_T")
 
@@ -115,7 +115,7 @@ class Gpu:
             passed, accounting = self._passing.of(handle, listed or (), utilization, processes)
             sm_ratio = asked("gpm_sm_ratio", self._gpm.sm_ratio, handle)
         power_samples: tuple[PowerSample, ...] = ()
-        if "energy_mj" in self._lacking or asked.now_ns >= self._ring_ns:
+        if "energy_mj" in self._lacking or ("power_average_mw" in self._lacking and asked.now_ns >= self._ring_ns):
             self._ring_ns = asked.now_ns + RING_PERIOD_NS
             power_samples = asked("power_samples", lambda h: self._power.of(driver.power_samples, h), handle) or ()
         asked.raise_if_dead()
