@@ -28,14 +28,14 @@ import os, sys, threading, time
 scenario, seconds = sys.argv[1], float(sys.argv[2])
 if scenario:
     with open(scenario + ".next") as file:
-        text = file.read().replace("process %d\\n", f"process {os.getpid()}\\n")
+        text = file.read().replace("process PLACE\\n", f"process {os.getpid()}\\n")
     with open(scenario + ".draft", "w") as file:
         file.write(text)
     os.rename(scenario + ".draft", scenario)
 begun = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 threading.Event().wait(seconds)
 print(begun, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-""" % PLACE
+""".replace("PLACE", str(PLACE))
 
 
 class Bench:

@@ -1,0 +1,106 @@
+"""One command in the foreground: its environment, its signal mask, its status, and a terminal's Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.exec_child import FORWARDED, CannotStart, Child
+from agent.units import NS_PER_S
+
+# Counts each SIGINT, and tells how many came a while after the first.
+COUNTS = """
+n=0
+trap 'n=$((n+1))' INT
+echo ready
+until [ $n -gt 0 ]; do sleep 0.05; done
+sleep 0.5
+echo "signals: $n"
+exit 4
+"""
+
+
+def run(command: list[str], environ: dict[str, str] | None = None) -> int | None:
+    child = Child(command, environ if environ is not None else dict(os.environ))
+    try:
+        for _ in range(200):
+            if child.wait(NS_PER_S // 10):
+                break
+    finally:
+        child.close()
+    return child.status
+
+
+def test_the_command_gets_the_environment_and_the_mask_of_the_caller(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    environ = {"A": "b", "PATH": os.environ["PATH"]}
+    assert run(["sh", "-c", f"grep Sig /proc/self/status > {status}; test \"$A\" = b"], environ) == 0
+    masks = dict(line.split(":\t") for line in status.read_text().splitlines())
+    assert int(masks["SigBlk"], 16) == 0
+    assert not int(masks["SigIgn"], 16) & (1 << (signal.SIGPIPE - 1))
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 255", 255), ("kill -SEGV $$", 139)])
+def test_status(script: str, status: int) -> None:
+    assert run(["sh", "-c", script]) == status
+
+
+def test_the_callers_signals_are_as_before_whatever_came_meanwhile() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    child = Child(["true"], dict(os.environ))
+    try:
+        assert before.isdisjoint(FORWARDED)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) >= FORWARDED
+        while not child.wait(NS_PER_S):
+            continue
+        os.kill(os.getpid(), signal.SIGTERM)             # after its end: meant for the command, and dropped
+    finally:
+        child.close()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_a_program_that_cannot_start_leaves_the_signals_alone() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with pytest.raises(CannotStart, match="give a program on the PATH") as refused:
+        Child(["no-such-program-anywhere"], dict(os.environ))
+    assert refused.value.exit_status == 127
+    with pytest.raises(CannotStart, match="that this user may execute") as refused:
+        Child(["/etc/hostname"], dict(os.environ))
+    assert refused.value.exit_status == 126
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_a_wait_ends_at_once_with_the_command_and_not_before() -> None:
+    child = Child(["cat"], dict(os.environ))
+    try:
+        assert not child.wait(0)
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait(30 * NS_PER_S)
+    finally:
+        child.close()
+    assert child.status == 137
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_command_once() -> None:
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "agent", "exec", "--project", "p", "--source", "simulated", "--", "bash", "-c", COUNTS]
+    process = subprocess.Popen(["setsid", "--ctty", "--wait", *command], stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    try:
+        seen = b""
+        while b"ready" not in seen:
+            seen += os.read(controller, 1024)
+        os.write(controller, b"\x03")
+        while b"signals: 1\r\n" not in seen:
+            seen += os.read(controller, 1024)            # fails where the command ended and said another number
+        assert process.wait(30) == 4
+    finally:
+        process.kill()
+        process.wait()
+        os.close(controller)
