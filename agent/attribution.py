@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from agent.holding import MPS_SERVER, Presence, accounted, busy_by_process, keys_of, looks, presence
+from agent.holding import Presence, accounted, busy_by_process, keys_of, looks, presence
 from agent.known_processes import Key, KnownProcesses
 from agent.model import IDLE, UNATTRIBUTED, DeviceReading, EnergyInterval, ProcessFacts, ProcessUse, Reading, Share, Workload
 from agent.share_error import ShareError
@@ -99,10 +99,11 @@ class Attribution:
     def share_error(self, share: Share) -> float | None:
         """The 95 % half-width of a workload's share of its device over the last ten minutes: by the samples, where these tell
         several apart; 0 for the only one there; None where nothing tells."""
-        if share.method == "sole":
-            return 0.0
-        error = self._errors.get(share.uuid) if share.method in ("sampled", "accounting") else None
-        return error.half_width(share.workload) if error is not None else None
+        if share.method not in ("sole", "sampled", "accounting"):
+            return None
+        error = self._errors.get(share.uuid)
+        width = error.half_width(share.workload) if error is not None else None
+        return 0.0 if width is None and share.method == "sole" else width
 
     def split(self, interval: EnergyInterval, device: DeviceReading, instances: Sequence[DeviceReading],
               states: Mapping[str, str]) -> tuple[Share, ...]:
@@ -114,7 +115,7 @@ class Attribution:
                                          for place in instances or (device,) if place.processes is not None})
         self._last[interval.uuid] = now
         if interval.bridged or (device.processes is None and not instances):
-            return (self._unwatched(interval, interval.energy_mj, interval.elapsed_ns, states),)
+            return (self._unwatched(interval, interval.energy_mj, interval.elapsed_ns, {} if interval.bridged else states),)
         before = last.holders if last is not None and watched else {}
         if last is not None and watched:
             now.owed, now.busy, now.sampled_ns = last.owed, last.busy, last.sampled_ns
@@ -134,9 +135,10 @@ class Attribution:
     def _whole(self, interval: EnergyInterval, device: DeviceReading, power: StaticPower, before: list[Key] | None,
                now: _Last) -> list[Part]:
         seen = before or ()
-        fresh = busy_by_process(device, interval, seen, self._known.recent)
+        holders = now.holders[device.uuid]
+        fresh = busy_by_process(device, interval, seen, holders, self._known.recent)
         counted = accounted(device, interval.elapsed_ns, seen, fresh)
-        there = presence(before, now.holders[device.uuid], [*fresh, *counted])
+        there = presence(before, holders, [*fresh, *counted])
         samples_taken = "utilization_samples" not in device.errors
         if fresh:
             now.busy, now.sampled_ns = fresh, device.boottime_ns
@@ -144,7 +146,8 @@ class Attribution:
         busy = {key: part for key, part in held.items() if key in there.halves}
         if samples_taken or counted.keys() >= there.halves.keys():
             busy |= counted
-        owners = {key: self._owner(key, device) for key in there.halves}
+        resolve, facts, uuid, name = self._resolve, self._known.facts, device.uuid, device.name
+        owners = {key: resolve(facts(key), uuid, name) for key in there.halves}
         claims = self._claims(there, busy, counted, owners)
         if fresh and len(claims) > 1:
             error = self._errors.setdefault(device.uuid, ShareError())
@@ -185,9 +188,9 @@ class Attribution:
     def _without_mps_server(self, halves: Mapping[Key, int], busy: dict[Key, int]) -> tuple[Mapping[Key, int], set[Key]]:
         """The holders without the MPS server, where its clients are there. Its rows are their work: split equally over
         those that have no rows of their own. Returns also the clients so treated."""
-        servers = [key for key in halves if self._is_mps_server(key)]
-        clients = [key for key in halves if key not in servers]
-        if not servers or not clients:
+        servers = self._known.mps_servers & halves.keys()
+        clients = [key for key in halves if key not in servers] if servers else []
+        if not clients:
             return halves, set()
         served = sum(busy.pop(server, 0) for server in servers)
         untold = [client for client in clients if client not in busy] if served else []
@@ -196,11 +199,6 @@ class Attribution:
         if untold:
             busy.update(zip(untold, split_integer(served * FINER, [1] * len(untold)), strict=True))
         return {client: halves[client] for client in clients}, set(untold)
-
-    def _is_mps_server(self, key: Key) -> bool:
-        facts = self._known.facts(key)
-        return facts is not None and MPS_SERVER in facts.command and (
-            facts.command.split(" ", 1)[0].rpartition("/")[2] == MPS_SERVER)
 
     def _divided(self, interval: EnergyInterval, device: DeviceReading, instances: Sequence[DeviceReading],
                  power: StaticPower, before: Mapping[str, list[Key]], now: _Last) -> list[Part]:

@@ -7,6 +7,7 @@ the row's time. What is left over was somebody's all the same, and is nobody's b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -19,8 +20,6 @@ LOOK_US: Final = 166_667             # the driver looks about six times a second
 LOOKS_PER_S: Final = 6
 _NS_PER_CLOCK_TICK: Final = 10_000_000
 _SLACK_NS: Final = 100_000_000       # between the driver's clock and ours
-
-MPS_SERVER: Final = "nvidia-cuda-mps-server"
 
 
 class Presence(Struct, frozen=True, gc=False):
@@ -55,37 +54,38 @@ def looks(samples: Iterable[UtilizationSample]) -> int:
     return len({sample.timestamp_us // LOOK_US for sample in samples})
 
 
-def busy_by_process(device: DeviceReading, interval: EnergyInterval, before: Sequence[Key],
+def busy_by_process(device: DeviceReading, interval: EnergyInterval, before: Sequence[Key], now: Sequence[Key],
                     recent: Callable[[int], Key | None]) -> dict[Key, int]:
-    """Busy time by process, in percent x looks. Rows above 100 % are the driver's garbage."""
+    """Busy time by process, in percent x looks. ``before``, ``now``: who was on the device at the interval's begin and end;
+    ``recent``: which process lately had a PID. Rows above 100 % are the driver's garbage."""
     sums: dict[int, int] = {}
+    get = sums.get
     for sample in device.utilization_samples:
         percent = sample.sm_percent
         if 0 < percent <= 100:
             pid = sample.pid
-            sums[pid] = sums.get(pid, 0) + percent
+            sums[pid] = get(pid, 0) + percent
     if not sums:
         return {}
-    candidates: dict[int, set[int]] = {}
-    for processes in (device.processes or (), device.passed):
-        for process in processes:
-            candidates.setdefault(process.pid, set()).add(process.start_ticks)
-    for pid, start_ticks in before:
-        candidates.setdefault(pid, set()).add(start_ticks)
+    listed = {*before, *now, *keys_of(device.passed)}
+    starts = dict(listed)
     busy: dict[Key, int] = {}
+    if len(starts) < len(listed):
+        for pid in sums.keys() & _repeated(listed):
+            of_pid = sorted(start_ticks for other, start_ticks in listed if other == pid)
+            busy |= _by_time(pid, of_pid, device.utilization_samples, device.boottime_ns - interval.end_utc_ns)
+            del sums[pid]
     for pid, percent in sums.items():
-        starts = candidates.get(pid)
-        if starts is None or starts == {0}:
-            key = recent(pid) or (pid, 0)
-        elif len(starts) == 1:
-            key = (pid, next(iter(starts)))
-        else:
-            offset_ns = device.boottime_ns - interval.end_utc_ns
-            for key, part in _by_time(pid, sorted(starts), device.utilization_samples, offset_ns).items():
-                busy[key] = busy.get(key, 0) + part
-            continue
+        start = starts.get(pid)
+        key = (pid, start) if start else recent(pid) or (pid, 0)
         busy[key] = busy.get(key, 0) + percent
     return busy
+
+
+def _repeated(listed: Iterable[Key]) -> set[int]:
+    """The PIDs that stand for more than one process."""
+    counts = Counter(pid for pid, _ in listed)
+    return {pid for pid, count in counts.items() if count > 1}
 
 
 def _by_time(pid: int, starts: list[int], samples: Iterable[UtilizationSample], offset_ns: int) -> dict[Key, int]:

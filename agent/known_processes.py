@@ -3,7 +3,6 @@ is on a device, and a little longer, for what the driver still tells of it after
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from agent.model import ProcessFacts, Reading
@@ -12,17 +11,22 @@ Key = tuple[int, int]                # PID, start time in clock ticks: names a p
 
 KEPT_READINGS: Final = 120           # twice as long as the probe goes on without telling the facts again
 RECENT_READINGS: Final = 15          # a row of the driver's comes at most so much later than its process was last there
+MPS_SERVER: Final = "nvidia-cuda-mps-server"
 MAX_ABSENT: Final = 8_192            # about 10 MB of facts; past that the first to have gone are forgotten sooner
 
 
 class KnownProcesses:
-    """Facts by process, and which process last had a PID. Bounded by the processes present, whatever comes and goes."""
+    """Facts by process, and which process last had a PID. Bounded by the processes present, whatever comes and goes.
+
+    ``mps_servers``: those through which other processes reach the device (CUDA MPS).
+    """
 
     def __init__(self) -> None:
         self._facts: dict[Key, ProcessFacts] = {}
         self._left: dict[Key, int] = {}                   # those not on a device now -> the reading that told so
         self._newest: dict[int, Key] = {}                 # by PID
         self._reading = 0
+        self.mps_servers: set[Key] = set()
 
     def __len__(self) -> int:
         return len(self._facts)
@@ -33,6 +37,8 @@ class KnownProcesses:
         for facts in reading.started:
             key = (facts.pid, facts.start_ticks)
             self._facts[key] = facts
+            if _is_mps_server(facts):
+                self.mps_servers.add(key)
             if facts.start_ticks or facts.pid not in self._newest:    # one that is not visible may be the known one's end
                 self._newest[facts.pid] = key
         present = {(process.pid, process.start_ticks) for device in reading.devices for process in device.processes or ()}
@@ -52,16 +58,6 @@ class KnownProcesses:
             return None
         return key
 
-    def adopt(self, facts: Mapping[Key, ProcessFacts]) -> None:
-        """Take over facts that another has learned: the probe tells them only once."""
-        for key, known in facts.items():
-            self._facts[key] = known
-            self._newest[key[0]] = key
-
-    @property
-    def all(self) -> Mapping[Key, ProcessFacts]:
-        return self._facts
-
     def _forget(self) -> list[Key]:
         gone: list[Key] = []
         for key, left in self._left.items():              # in the order in which they left
@@ -70,6 +66,11 @@ class KnownProcesses:
             gone.append(key)
         for key in gone:
             del self._left[key], self._facts[key]
+            self.mps_servers.discard(key)
             if self._newest.get(key[0]) == key:
                 del self._newest[key[0]]
         return gone
+
+
+def _is_mps_server(facts: ProcessFacts) -> bool:
+    return MPS_SERVER in facts.command and facts.command.split(" ", 1)[0].rpartition("/")[2] == MPS_SERVER
