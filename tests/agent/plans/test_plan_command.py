@@ -104,7 +104,8 @@ def test_an_estimate_is_compared_with_the_ledger(tmp_path: Path, config: Path) -
     for project, nano in (("kronos", 30_000_000_000), ("kronos-2", 100_000_000_000), ("atlas", 7)):
         batch._add_charge(Charge(
             uuid=UUID, workload=(project, "", "", ""), component="energy", currency="EUR", tariff="night", rate="low",
-            price=10**17, start_utc_ns=NOON_NS, end_utc_ns=NOON_NS + 1, energy_mj=1, gpu_ns=1, cost_nano=nano, carry=0, state="active"))
+            price=10**17, start_utc_ns=NOON_NS, end_utc_ns=NOON_NS + 1, energy_mj=1, gpu_ns=1, cost_nano=nano, carry=0,
+            state="active"))
     batch.sequences["s"] = batch.first_sequences["s"] = 0
     batch.names[UUID] = "NVIDIA H100"
     ledger.commit(batch, NOON_NS)
