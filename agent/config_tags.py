@@ -18,7 +18,7 @@ _FACTS = ("user", "group", "command", "exe", "cwd", "cgroup", "unit", "gpu")
 TAKEN_KEYS = frozenset({
     "uuid", "index", "name", "driver_version", "energy_method", "state", "component", "currency", "reason", "tariff", "rate",
     "budget", "period", "window", "version", "method", "kind", "device", "direction", "code", "handler",
-    "instance", "job", "le", "quantile", "gpu", "site", "day", "month",
+    "instance", "job", "le", "quantile", "gpu", "site", "day", "month", "correction",
 })
 
 

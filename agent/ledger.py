@@ -25,6 +25,8 @@ from agent.ledger_totals import added, load_totals, load_workloads
 from agent.ledger_write import Interned, is_committed, write_batch, write_opening
 from agent.model import FOREVER_NS, Totals, Workload
 
+WRONG_CONTENT = (KeyError, TypeError, ValueError, msgspec.MsgspecError)      # what reading a damaged file may come to
+
 log = logging.getLogger(__name__)
 
 
@@ -148,9 +150,11 @@ class Ledger:
             if not known:
                 write_batch(db, self._interned, batch, utc_ns)
             db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             # What was interned in a transaction that failed is not in the file.
             self._disconnect()
+            if isinstance(error, UnicodeDecodeError):        # sqlite3 could not read a text of the file, or an error about it
+                raise sqlite3.DatabaseError(f"malformed: {error!r}") from error
             raise
         if known or corrections != self._corrections:
             self._load(db)
@@ -179,11 +183,10 @@ class Ledger:
             migrate(connection, self.path)
             self._load(connection)
             self._connection = connection
-        except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
+        except BaseException as error:
             connection.close()
-            raise sqlite3.DatabaseError(f"malformed: {error}") from error
-        except BaseException:
-            connection.close()
+            if isinstance(error, WRONG_CONTENT):
+                raise sqlite3.DatabaseError(f"malformed: {error!r}") from error
             raise
 
     def _load(self, db: sqlite3.Connection) -> None:

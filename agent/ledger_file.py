@@ -58,6 +58,9 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA cache_size = -1024")
         if path.stat().st_size <= QUICK_CHECK_MAX_BYTES:
             quick_check(connection)
+    except UnicodeDecodeError as error:          # SQLite quotes what it does not understand, and Python cannot read that
+        connection.close()
+        raise sqlite3.DatabaseError("malformed: an unreadable schema") from error
     except BaseException:
         connection.close()
         raise
@@ -76,6 +79,8 @@ def fault_of(path: Path) -> str | None:
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             quick_check(connection)
+    except UnicodeDecodeError:
+        return "an unreadable schema"
     except sqlite3.Error as error:
         return str(error) if is_damage(error, path) else None
     return None

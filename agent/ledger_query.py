@@ -75,7 +75,7 @@ def open_for_reading(state_dir: Path) -> sqlite3.Connection:
         db = sqlite3.connect(address, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA query_only = ON")
         version = db.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         if db is not None:
             db.close()
         raise LedgerError(f"{path}: cannot be read ({error}); run this as the user that runs the daemon") from error
@@ -116,8 +116,8 @@ class LedgerReader:
                     total = sums.setdefault((keys, fields["currency"]), [0, 0, 0, 0])
                     for i, amount in enumerate(row[-4:]):
                         total[i] += amount
-        except sqlite3.Error as error:
-            raise LedgerError(f"{self._path}: {error}") from error
+        except (sqlite3.Error, KeyError, ValueError, msgspec.MsgspecError) as error:
+            raise LedgerError(f"{self._path}: {error}; gpu-finops ledger verify tells what is wrong with it") from error
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")

@@ -69,9 +69,10 @@ MOST_NAMED: Final = 5                            # differences of one kind that 
 
 def verify(db: sqlite3.Connection) -> list[str]:
     """A sentence for each thing that is wrong; none for a good ledger. One state of the file, beside a daemon too."""
-    faults = [f"SQLite: {row[0]}" for row in db.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
-    db.execute("BEGIN")
+    faults = []
     try:
+        faults += [f"SQLite: {row[0]}" for row in db.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
+        db.execute("BEGIN")
         for what, differing in _CHECKS.items():
             rows = db.execute(differing).fetchall()
             for *where, stands, counted in rows[:MOST_NAMED]:
@@ -79,7 +80,7 @@ def verify(db: sqlite3.Connection) -> list[str]:
                 faults.append(f"{what} differ{place}: {stands} and {counted}")
             if len(rows) > MOST_NAMED:
                 faults.append(f"{what} differ at {len(rows) - MOST_NAMED} more places")
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         faults.append(f"SQLite: {error}")
     finally:
         if db.in_transaction:
