@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from agent.config import load
-from agent.errors import FinOpsError
+from agent.errors import FinOpsError, UsageError
 from agent.idle_policy import POLICIES, usage_with_idle
 from agent.ledger_query import LedgerReader, parse_instant
 from agent.report import FORMATS
@@ -21,7 +21,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--to", dest="end", metavar="B", help="the same; not included")
     parser.add_argument("--by", metavar="KEYS", help="tag keys, gpu, component, rate, tariff, day, month; joined by commas")
     parser.add_argument("--idle-policy", choices=POLICIES, help="who bears idle cost in cost_with_idle; default: idle.policy")
-    parser.add_argument("--format", choices=sorted(FORMATS), default="table")
+    parser.add_argument("--format", choices=sorted([*FORMATS, "focus"]), default="table",
+                        help="focus: FOCUS 1.2, CSV, or Parquet where -o ends in .parquet")
     parser.add_argument("-o", dest="output", type=Path, metavar="FILE")
     parser.add_argument("--config.file", dest="config_file", type=Path, metavar="F")
     parser.add_argument("--state.dir", dest="state_dir", type=Path, metavar="D")
@@ -34,6 +35,12 @@ def run(options: argparse.Namespace) -> int:
     by = [key for key in (options.by or config.tags.keys[0]).split(",") if key]
     from_ns = parse_instant(options.start, zone) if options.start else None
     to_ns = parse_instant(options.end, zone) if options.end else None
+    if options.format == "focus":
+        if options.by or options.idle_policy:
+            raise UsageError("--format focus has its own rows and no shared idle cost; leave --by and --idle-policy out")
+        from agent.commands.focus_export import export_focus  # noqa: PLC0415 - it brings the exporters, which no other format needs
+        export_focus(config, from_ns, to_ns, options.output)
+        return 0
     reader = LedgerReader(config.state_dir)
     try:
         rows = usage_with_idle(reader, from_ns, to_ns, by, config.tags.keys, zone, options.idle_policy or config.idle.policy)
