@@ -78,7 +78,7 @@ def _focus_row(row: ChargeRow, account: Account) -> dict[str, Any]:
         "ChargeCategory": category, "ChargeFrequency": "Usage-Based",
         "ChargeClass": "Correction" if row.correction and row.month.end_utc_ns <= account.now_ns else None,
         "ChargeDescription": _description(row, service, status),
-        "ConsumedQuantity": consumed if usage else None, "ConsumedUnit": unit if usage else None,
+        "CommitmentDiscountStatus": None, "ConsumedQuantity": consumed if usage else None, "ConsumedUnit": unit if usage else None,
         "PricingQuantity": quantity, "PricingUnit": unit if usage else None,
         "PricingCategory": ("Dynamic" if (row.tariff, row.rate) in account.dynamic else "Standard") if usage else None,
         "InvoiceId": None, "InvoiceIssuerName": account.site, "ProviderName": account.site, "PublisherName": account.site,

@@ -46,6 +46,7 @@ COLUMNS: Final = (
     _cost("BilledCost"), Column("BillingAccountId"), Column("BillingAccountName"), Column("BillingCurrency"),
     _instant("BillingPeriodEnd"), _instant("BillingPeriodStart"), Column("ChargeCategory"), _maybe("ChargeClass"),
     Column("ChargeDescription"), Column("ChargeFrequency"), _instant("ChargePeriodEnd"), _instant("ChargePeriodStart"),
+    _maybe("CommitmentDiscountStatus"),    # always null; rules about ConsumedQuantity speak of it, and validators want to look
     _quantity("ConsumedQuantity"), _maybe("ConsumedUnit"), _cost("ContractedCost"), _quantity("ContractedUnitPrice"),
     _cost("EffectiveCost"), _maybe("InvoiceId"), Column("InvoiceIssuerName"), _cost("ListCost"), _quantity("ListUnitPrice"),
     _maybe("PricingCategory"), _quantity("PricingQuantity"), _maybe("PricingUnit"), Column("ProviderName"),
