@@ -103,7 +103,8 @@ def book(previous: MeterState | None, device: DeviceReading, reading: Reading) -
         uuid=device.uuid, start_utc_ns=end_utc_ns - elapsed_ns, end_utc_ns=end_utc_ns, elapsed_ns=elapsed_ns,
         energy_mj=step.energy_mj, gap_ns=min(elapsed_ns, asleep_ns + step.gap_ns), method=step.method,
         bridged=elapsed_ns - asleep_ns > UNWATCHED_NS)
-    return Booking(interval, _moved(step.state, device, reading, monotonic_ns))
+    state = replace(step.state, booked_mj=previous.booked_mj + step.energy_mj)
+    return Booking(interval, _moved(state, device, reading, monotonic_ns))
 
 
 def _step(previous: MeterState, device: DeviceReading, awake_ns: int, monotonic_ns: int, *, reopened: bool) -> Step | None:

@@ -12,10 +12,11 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from agent.energy_integral import by_trapezoid
-from agent.meter import COUNTER_UPDATE_NS, MeterState, Step, limit_mj
+from agent.meter import COUNTER_UPDATE_NS, Anchor, MeterState, Step, limit_mj
 from agent.model import DeviceReading
 
 STALE_AFTER_NS = 5 * COUNTER_UPDATE_NS
+MAX_ANCHORS = 4                         # a glitch within the time after a reset, and some to spare
 
 
 def by_counter(previous: MeterState, before_mj: int, device: DeviceReading, now_mj: int, awake_ns: int,
@@ -23,22 +24,21 @@ def by_counter(previous: MeterState, before_mj: int, device: DeviceReading, now_
     """The counter's difference. ``now_ns`` is on MONOTONIC; ``reopened``: the driver was let go of since ``previous``."""
     delta_mj = now_mj - before_mj
     plausible = 0 <= delta_mj <= limit_mj(device, awake_ns + previous.monotonic_ns - previous.changed_ns)
-    anchor_mj = previous.anchor_mj
-    if anchor_mj is not None and (before_mj < anchor_mj <= now_mj or anchor_mj <= now_mj < before_mj):
-        owed_mj = now_mj - anchor_mj - previous.since_mj
-        if 0 <= owed_mj <= limit_mj(device, now_ns - previous.left_ns) or (owed_mj < 0 and not plausible):
-            # It is back, and vouches for all since; a loan that was too high stays owed.
-            state = replace(previous, changed_ns=now_ns, anchor_mj=None, since_mj=0, lent_mj=max(0, -owed_mj))
-            return Step(state, max(0, owed_mj), 0, "counter")
-        previous = replace(previous, anchor_mj=None, since_mj=0)       # a reset counter that climbed past its old value
+    crossed = [anchor for anchor in previous.anchors
+               if before_mj < anchor.energy_mj <= now_mj or anchor.energy_mj <= now_mj < before_mj]
+    if crossed:
+        back = _back(previous, crossed, device, now_mj, now_ns, plausible=plausible)
+        if back is not None:
+            return back
+        if plausible:                                      # a reset counter that climbed past its old value
+            previous = replace(previous, anchors=tuple([anchor for anchor in previous.anchors if anchor not in crossed]))
     if not plausible:
         return _broken(previous, before_mj, device, now_mj, awake_ns, now_ns, reopened=reopened)
     if delta_mj == 0:
         return by_loan(previous, device, awake_ns, now_ns) or Step(previous, 0, 0, "counter")
     repaid_mj = min(previous.lent_mj, delta_mj)
-    booked_mj = delta_mj - repaid_mj
-    state = replace(previous, changed_ns=now_ns, lent_mj=previous.lent_mj - repaid_mj, since_mj=_since(previous, booked_mj))
-    return Step(state, booked_mj, 0, "counter")
+    state = replace(previous, changed_ns=now_ns, lent_mj=previous.lent_mj - repaid_mj)
+    return Step(state, delta_mj - repaid_mj, 0, "counter")
 
 
 def by_loan(previous: MeterState, device: DeviceReading, awake_ns: int, now_ns: int) -> Step | None:
@@ -50,21 +50,32 @@ def by_loan(previous: MeterState, device: DeviceReading, awake_ns: int, now_ns: 
     step = by_trapezoid(previous, device, awake_ns)
     if silent and step.gap_ns:
         return None
-    state = replace(step.state, lent_mj=previous.lent_mj + step.energy_mj, since_mj=_since(previous, step.energy_mj))
-    return Step(state, step.energy_mj, step.gap_ns, "counter")
+    return Step(replace(step.state, lent_mj=previous.lent_mj + step.energy_mj), step.energy_mj, step.gap_ns, "counter")
+
+
+def _back(previous: MeterState, crossed: list[Anchor], device: DeviceReading, now_mj: int, now_ns: int, *,
+          plausible: bool) -> Step | None:
+    """The counter is where it was before it fell or leapt, and vouches for all since; None where it is not.
+
+    A counter that was reset and only climbed past an old value is told by what it owes, which is then less than nothing;
+    so it is too where a loan was too high, but a counter that climbs does not leap. Where it may be back from several
+    places, the one that books least counts: nothing is invented.
+    """
+    owed_mj = {anchor: now_mj - anchor.energy_mj - (previous.booked_mj - anchor.booked_mj) for anchor in crossed}
+    backs = [anchor for anchor in crossed
+             if 0 <= owed_mj[anchor] <= limit_mj(device, now_ns - anchor.left_ns) or (owed_mj[anchor] < 0 and not plausible)]
+    if not backs:
+        return None
+    anchor = min(backs, key=owed_mj.__getitem__)
+    state = replace(previous, changed_ns=now_ns, lent_mj=max(0, -owed_mj[anchor]),
+                    anchors=previous.anchors[:previous.anchors.index(anchor)])
+    return Step(state, max(0, owed_mj[anchor]), 0, "counter")
 
 
 def _broken(previous: MeterState, before_mj: int, device: DeviceReading, now_mj: int, awake_ns: int, now_ns: int, *,
             reopened: bool) -> Step:
     """The counter fell, or leapt: it goes on from where it is now, and nothing is known of the time in between."""
-    since_mj = previous.since_mj if previous.anchor_mj is not None else previous.lent_mj
     began_anew = reopened and now_mj < before_mj and now_mj <= limit_mj(device, awake_ns)
-    booked_mj = now_mj if began_anew else 0
-    state = replace(previous, changed_ns=now_ns, lent_mj=0, since_mj=since_mj + booked_mj,
-                    anchor_mj=before_mj if previous.anchor_mj is None else previous.anchor_mj,
-                    left_ns=now_ns - awake_ns if previous.anchor_mj is None else previous.left_ns)
-    return Step(state, booked_mj, awake_ns, "counter")
-
-
-def _since(state: MeterState, booked_mj: int) -> int:
-    return state.since_mj + booked_mj if state.anchor_mj is not None else 0
+    anchor = Anchor(before_mj, now_ns - awake_ns, previous.booked_mj - previous.lent_mj)
+    state = replace(previous, changed_ns=now_ns, lent_mj=0, anchors=(*previous.anchors, anchor)[-MAX_ANCHORS:])
+    return Step(state, now_mj if began_anew else 0, awake_ns, "counter")

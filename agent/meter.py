@@ -12,6 +12,14 @@ PLAUSIBLE_PERCENT = 120                 # of the power limit
 UNKNOWN_LIMIT_MW = 2_000_000            # no card draws more; used where the limit is not readable
 
 
+class Anchor(Struct, frozen=True, array_like=True):
+    """Where a counter was before it fell or leapt, in case it comes back."""
+
+    energy_mj: int
+    left_ns: int                         # MONOTONIC of the last reading there
+    booked_mj: int                       # MeterState.booked_mj then, less the loan that was open
+
+
 class MeterState(Struct, frozen=True):
     """Kept in the ledger so that a restart goes on from the last committed tick."""
 
@@ -21,10 +29,9 @@ class MeterState(Struct, frozen=True):
     session: str = ""                    # of the reading: another one means that the driver was let go of in between
     energy_mj: int | None = None         # counter value that is booked, or None without a counter
     changed_ns: int = 0                  # MONOTONIC at which the counter last moved
-    lent_mj: int = 0                     # booked from the fallback while the counter stood still
-    anchor_mj: int | None = None         # counter before it fell or leapt, in case it comes back
-    left_ns: int = 0                     # MONOTONIC of that
-    since_mj: int = 0                    # booked beyond the anchor: a loan that was open then, and all since
+    booked_mj: int = 0                   # all that was booked since the meter began
+    lent_mj: int = 0                     # of that, from the fallback while the counter stood still
+    anchors: tuple[Anchor, ...] = ()     # oldest first, a few
     power_mw: int | None = None
     power_average_mw: int | None = None
     power_instant_mw: int | None = None

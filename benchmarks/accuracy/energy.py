@@ -150,7 +150,8 @@ def run(case: Case, phase_s: float, folder: Path) -> Row:
 def worst(rows: list[Row]) -> Row:
     found = max(rows, key=lambda row: row.error)
     return replace(found, over_mj=max(row.over_mj for row in rows), under_mj=max(row.under_mj for row in rows),
-                   off_counter_mj=max((row.off_counter_mj for row in rows), key=abs), gap_s=max(row.gap_s for row in rows))
+                   off_counter_mj=max((row.off_counter_mj for row in rows), key=abs), gap_s=max(row.gap_s for row in rows),
+                   ratio=max((row.ratio for row in rows if row.ratio is not None), key=abs, default=None))
 
 
 def measure() -> list[Row]:

@@ -93,6 +93,14 @@ def test_a_counter_that_fails_for_a_moment_loses_nothing() -> None:
     failed = device(BOOT_NS + 3 * NS_PER_S, power_mw=WATTS_300, errors={"energy_mj": "Unknown Error"})
     readings[3] = reading(BOOT_NS + 3 * NS_PER_S, failed, sequence=3)
     intervals = run(EnergyMeter(), readings)
+    assert [i.energy_mj for i in intervals] == [300_000] * 5           # lent meanwhile, and taken back
+
+
+def test_a_counter_and_a_power_that_fail_for_a_moment_lose_nothing() -> None:
+    readings = ticks(6, lambda i: i * WATTS_300)
+    failed = device(BOOT_NS + 3 * NS_PER_S, errors={"energy_mj": "Unknown Error", "power_mw": "Unknown Error"})
+    readings[3] = reading(BOOT_NS + 3 * NS_PER_S, failed, sequence=3)
+    intervals = run(EnergyMeter(), readings)
     assert [i.energy_mj for i in intervals] == [300_000, 300_000, 600_000, 300_000]
 
 
@@ -174,8 +182,8 @@ def test_buffered_samples_are_used_once_each() -> None:
         reading(BOOT_NS + i * NS_PER_S, device(BOOT_NS + i * NS_PER_S, power_mw=1, power_samples=ring(i)), sequence=i)
         for i in range(5)]
     intervals = run(EnergyMeter(), readings)
-    # trapezoid: 0.9 s x 100 W, one step of 0.1 s x 200 W, 3 s x 300 W
-    assert booked(intervals) == 90_000 + 20_000 + 900_000
+    # Each sample stands for the 0.1 s before it: 9 of them at 100 W, 31 at 300 W.
+    assert booked(intervals) == 90_000 + 930_000
     assert {i.method for i in intervals} == {"samples"}
 
 
