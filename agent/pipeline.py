@@ -10,12 +10,14 @@ from agent.batch import Batch
 from agent.budgets import BudgetBook
 from agent.clock import Clock
 from agent.energy import EnergyMeter, method_of
+from agent.host_cost import CpuTime, host_span
 from agent.idle import IdleJudge
 from agent.journal import Journal
 from agent.ledger import Ledger
 from agent.model import (
     AgentStatus,
     BudgetStatus,
+    Charge,
     DeviceReading,
     DeviceStatus,
     EnergyInterval,
@@ -58,6 +60,7 @@ class Pipeline:
         self.journal = Journal(ledger, flush_interval_ns, self._observe)
         self.config_reload_success = True
         self.probe_restarts = 0
+        self._cpu = CpuTime()
         self._budgets: tuple[BudgetStatus, ...] = ()
         self._ticks = 0
         self._missed_ticks = 0
@@ -88,15 +91,22 @@ class Pipeline:
         stages = self.stages
         devices = {device.uuid: device for device in reading.devices}
         instances = instances_by_parent(reading)
-        charges = []
+        charges: list[Charge] = []
+        everybody: list[Share] = []
         statuses: list[WorkloadStatus] = []
         for interval in intervals:
             device, parts = devices[interval.uuid], instances.get(interval.uuid, ())
-            shares = stages.attribution.split(interval, device, parts, self._states)
+            # What it is now says nothing of a time in which nobody watched: no waste is made of that.
+            shares = stages.attribution.split(interval, device, parts, {} if interval.bridged else self._states)
             for share in shares:
                 charges += stages.pricing.charge(share, device.name)
+            everybody += shares
             statuses += self._now(interval, shares, device, parts)
         self._workloads = tuple(statuses)
+        self._cpu.learn(reading, stages.attribution.workload)
+        charges += stages.pricing.charge_host(
+            host_span(intervals, {uuid: device.boottime_ns for uuid, device in devices.items()}), everybody,
+            self._cpu.by_workload_ns, reading.host.cpu_utilization_ratio if reading.host is not None else None)
         names = {uuid: device.name for uuid, device in devices.items()}
         self.journal.batch.add(reading.session, reading.sequence, names, intervals, self._states, charges, self._energy.states,
                                stages.attribution.learned)
