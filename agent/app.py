@@ -27,6 +27,7 @@ from agent.notify import ServiceNotifier
 from agent.pipeline import Pipeline, Stages
 from agent.pricing import Pricing
 from agent.probe import Probe
+from agent.running_daemon import RELEASE, RESUME
 from agent.sensor_factor import SensorFactors
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_S
@@ -53,10 +54,11 @@ class App:
         configuration, state directory, port."""
         self._clock: Clock = SystemClock()
         self._config_file, self._overrides = config_file, overrides
-        self.config: Config = load(config_file, overrides)
+        self.config: Config = load(config_file, overrides, now_ns=self._clock.utc_ns())
         self._wake = WakePipe()
         self._stopping = False
         self._reload_asked = False
+        self._hold_asked: int | None = None
         self._latest: Snapshot | None = None
         self._notifier = ServiceNotifier(os.environ)
         self._ledger = Ledger(self.config.state_dir, self._clock.utc_ns())
@@ -84,7 +86,7 @@ class App:
             attribution.remember(previous.attribution)
         carries = previous.pricing.carries if previous is not None else self._ledger.carries()
         pricing = Pricing(config.tariff, config.site.tariff or "", config.site.pue, config.hardware,
-                          config.carbon, carries, config.used_mj(self._ledger.site_energy_mj))
+                          config.carbon, carries, config.used_mj(self._ledger.site_energy_mj), config.host)
         budgets = BudgetBook(config.budgets, config.tags.keys, pricing.currency, config.timezone)
         now_ns = self._clock.utc_ns()
         budgets.restore(self._ledger.spend(*budgets.history_ns(now_ns)), now_ns)
@@ -97,6 +99,8 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
+        for number in (RELEASE, RESUME):
+            signal.signal(number, self._on_hold)
         signal.set_wakeup_fd(self._wake.writer, warn_on_full_buffer=False)
         try:
             self._probe.start()
@@ -114,7 +118,6 @@ class App:
         return 0
 
     def _loop(self) -> None:
-        interval_ns = self.config.interval_ns
         due_ns = self._clock.monotonic_ns()
         first = True
         while not self._stopping:
@@ -125,7 +128,7 @@ class App:
                 return
             self._pipeline.probe_restarts = self._probe.restarts
             if reading is None:
-                self._pipeline.missed(1)
+                self._pipeline.missed(0 if self._probe.state == "released" else 1)
                 self._pipeline.journal.flush_if_due(self._clock.monotonic_ns(), self._clock.utc_ns())
                 self._publish(self._pipeline.snapshot(stale=True))
             else:
@@ -133,6 +136,7 @@ class App:
             if first:                    # a driver that hangs does not keep the service from starting: it serves
                 self._notifier.ready()
                 first = False
+            interval_ns = self.config.interval_ns
             due_ns = self._pause(due_ns + interval_ns, interval_ns)
 
     def _pause(self, due_ns: int, interval_ns: int) -> int:
@@ -149,17 +153,29 @@ class App:
             if self._reload_asked:
                 self._reload_asked = False
                 self.reload()
+            if self._hold_asked is not None:
+                self._hold(self._hold_asked)
+                self._hold_asked = None
             self._notifier.alive()
             left_ns = due_ns - self._clock.monotonic_ns()
             if self._stopping or left_ns <= 0:
                 return due_ns
             self._wake.wait(min(left_ns, ALIVE_NS))
 
+    def _hold(self, number: int) -> None:
+        """Let go of the driver, or take it up again. What the counter vouches for is booked after the resume."""
+        if number == RELEASE:
+            gone = self._probe.release()
+            log.info("the driver is released" if gone else "a probe is stuck in the kernel and still holds the driver")
+        else:
+            self._probe.resume()
+            log.info("the driver is taken up again")
+
     def reload(self) -> None:
         """Read the configuration again. A bad file changes nothing but the metric that says so."""
         self._notifier.reloading(self._clock.monotonic_ns())
         try:
-            config = load(self._config_file, self._overrides)
+            config = load(self._config_file, self._overrides, now_ns=self._clock.utc_ns())
         except ConfigError as error:
             log.error("configuration not reloaded, the old one stays:\n%s", error)
             self._pipeline.config_reload_success = False
@@ -221,6 +237,9 @@ class App:
 
     def _on_reload(self, number: int, frame: FrameType | None) -> None:
         self._reload_asked = True
+
+    def _on_hold(self, number: int, frame: FrameType | None) -> None:
+        self._hold_asked = number
 
     def _close(self) -> None:
         self._notifier.stopping()

@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "plan": "total cost of ownership, break-even and what-if",
     "exec": "energy and cost of one command",
     "record": "record what the probe reads",
+    "release": "let go of the driver, so that it can be upgraded",
+    "resume": "take the driver up again after a release",
 }
 
 

@@ -207,3 +207,27 @@ def test_a_recording_plays_back_to_the_same_money(tmp_path: Path, scenario: Scen
     assert isinstance(rows, list)
     assert {row["project"] for row in rows} == {"kronos", "__idle__"}
     assert sum(row["energy_kwh"] for row in rows) > 0
+
+
+def test_the_driver_is_released_and_taken_up_again_while_serving_goes_on(tmp_path: Path, scenario: Scenario) -> None:
+    def finops(command: str, daemon: Daemon) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "agent", command, "--config.file", str(daemon.config),
+                               "--state.dir", str(daemon.state)], capture_output=True, text=True, check=False)
+
+    with start(tmp_path, scenario) as daemon:
+        assert daemon.process is not None
+        children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
+        before = daemon.counters()
+        assert len(children.read_text().split()) == 1
+        done = finops("release", daemon)
+        assert (done.returncode, done.stdout.split(":")[0]) == (0, "released")
+        assert children.read_text() == ""                   # nobody of ours holds the driver
+        until(lambda: daemon.value("finops_gpu_up") == 0.0, "no GPU to be up")
+        never_lower(before, daemon.counters())
+        assert finops("resume", daemon).returncode == 0
+        until(lambda: daemon.value("finops_gpu_up") == 2.0, "both GPUs to be back")
+        energy = daemon.value("finops_gpu_energy_joules_total")
+        until(lambda: daemon.value("finops_gpu_energy_joules_total") > energy, "energy to go on")
+    done = finops("release", daemon)
+    assert done.returncode == 1
+    assert "no daemon runs here" in done.stderr
