@@ -6,23 +6,23 @@ Every fault is reported, not only the first, each as ``FILE:LINE: KEY: what is w
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from agent.carbon import Carbon, CarbonSeries, ConstantCarbon
 from agent.config_calibration import read_calibration
-from agent.config_money import read_budgets, read_hardware
+from agent.config_money import read_budgets, read_hardware, read_host
 from agent.config_sections import read_idle, read_ledger, read_site, read_web
 from agent.config_tags import read_tags
 from agent.errors import ConfigError
 from agent.file_stamps import Stamp, any_changed, file_stamp
 from agent.series_csv import Series
-from agent.settings import Budget, CalibrationRule, Hardware, Idle, Retention, Site, Tags, Web
+from agent.settings import Budget, CalibrationRule, Hardware, Host, Idle, Retention, Site, Tags, Web
 from agent.tariffs.reading import read_tariff
 from agent.tariffs.ruled import RuledTariff
 from agent.toml_document import Faults, Node, dotted, merge, plain_node, read_document
@@ -45,6 +45,7 @@ class Config(Struct, frozen=True, kw_only=True):
     site: Site = Site()
     tariffs: Mapping[str, RuledTariff] = {}
     hardware: tuple[Hardware, ...] = ()
+    host: Host | None = None
     calibration: tuple[CalibrationRule, ...] = ()
     tags: Tags = Tags()
     idle: Idle = Idle()
@@ -66,15 +67,12 @@ class Config(Struct, frozen=True, kw_only=True):
         return self.tariffs[self.site.tariff] if self.site.tariff is not None else None
 
     @property
-    def carbon(self) -> Callable[[int], Decimal] | None:
-        """Grams of CO2e per kWh at an instant of UTC nanoseconds; None where none is configured. A series holds its first
-        value before it begins and its last one after it ends: an estimate of today's intensity is better than none."""
-        series, constant = self.carbon_series, self.site.carbon_g_per_kwh
-        if series is not None:
-            return lambda instant_ns: series.value(max(0, bisect_right(series.starts_ns, instant_ns) - 1))
-        if constant is not None:
-            return lambda instant_ns: constant
-        return None
+    def carbon(self) -> Carbon | None:
+        """Grams of CO2e per kWh at an instant; None where none is configured."""
+        if self.carbon_series is not None:
+            return CarbonSeries(self.carbon_series)
+        constant = self.site.carbon_g_per_kwh
+        return ConstantCarbon(constant) if constant is not None else None
 
     def used_mj(self, device_energy_mj: Callable[[int], int]) -> Callable[[int], int]:
         """The site's energy since an instant, as tiers count it: the devices' times PUE, and what others used."""
@@ -181,8 +179,10 @@ def _read(root: Node, file: Path | None, files: Mapping[Path, Stamp], faults: Fa
     tags = read_tags(section("tags"))
     before_money = len(faults)
     site_currency = tariff.currency if tariff is not None else _currency_of(tariffs_table, site.tariff)
-    hardware = read_hardware(table.tables("hardware"), site_currency)
-    currencies = list(dict.fromkeys(c for c in (site_currency, *(entry.currency for entry in hardware)) if c is not None))
+    hardware = read_hardware(table.tables("hardware"), site_currency, ZoneInfo(site.timezone), data_files, now_ns)
+    host = read_host(table.table("host"), site_currency)
+    priced = (site_currency, *(entry.currency for entry in hardware), host.currency if host is not None else None)
+    currencies = list(dict.fromkeys(currency for currency in priced if currency is not None))
     if not currencies and len(faults) > before_money:
         currencies = ["EUR"]                     # hardware lacks its own currency; budgets need not repeat that
     config = Config(
@@ -190,7 +190,7 @@ def _read(root: Node, file: Path | None, files: Mapping[Path, Stamp], faults: Fa
         interval_ns=table.duration_ns("interval", 100 * NS_PER_MS, _HOUR_NS) or NS_PER_S,
         flush_interval_ns=table.duration_ns("flush_interval", 100 * NS_PER_MS, _HOUR_NS) or 5 * NS_PER_S,
         site=site, tariffs={name: tariff for name, tariff in tariffs.items() if tariff is not None},
-        hardware=hardware, calibration=read_calibration(table.tables("calibration")), tags=tags,
+        hardware=hardware, host=host, calibration=read_calibration(table.tables("calibration")), tags=tags,
         idle=read_idle(section("idle")),
         budgets=read_budgets(table.tables("budget"), tags.keys, currencies), web=read_web(section("web")),
         ledger=read_ledger(section("ledger")),

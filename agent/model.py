@@ -105,6 +105,14 @@ class ProcessFacts(Struct, frozen=True, gc=False, omit_defaults=True):
     hidden: str | None = None                    # why facts are missing (another PID namespace, no permission)
 
 
+class ProcessCpu(Struct, frozen=True, gc=False, array_like=True):
+    """How much CPU time a process on a device has had since it began: user and system, without its children."""
+
+    pid: int
+    start_ticks: int
+    cpu_ns: int
+
+
 class HostReading(Struct, frozen=True, gc=False):
     """The machine around the devices."""
 
@@ -128,6 +136,7 @@ class Reading(Struct, frozen=True, gc=False, omit_defaults=True):
     started: tuple[ProcessFacts, ...] = ()       # processes first seen on a device since the previous reading
     host: HostReading | None = None
     simulated: bool = False
+    process_cpu: tuple[ProcessCpu, ...] = ()     # of all processes on devices; in some readings only
 
 
 class EnergyInterval(Struct, frozen=True, gc=False):
@@ -167,7 +176,7 @@ class Charge(Struct, frozen=True, gc=False):
     currency: str
     tariff: str
     rate: str                                    # the rate's name; "" for components without one
-    price: int                                   # atto-units per kWh (energy) or femto-units per hour (the others)
+    price: int                                   # with a tariff: atto-units per kWh; else femto-units per hour
     start_utc_ns: int
     end_utc_ns: int
     energy_mj: int

@@ -1,22 +1,22 @@
 """Shares to money: cut at every price boundary, priced at the price then in force, in integer nano-units.
 
-Components: ``energy`` (the site's tariff x PUE), ``hardware`` and ``maintenance`` (straight line over the life of the card),
-or ``rent`` instead of all three. What a division leaves over is carried to the next charge of the same device, workload and
-component, so that charges sum to quantity x price to one nano-unit, however many ticks there are.
+Components: ``energy`` (the site's tariff x PUE), ``hardware`` and ``maintenance`` (``pricebook.py``), or ``rent`` instead of
+all three; and ``host`` (``host_cost.py``). What a division leaves over is carried to the next charge of the same device,
+workload and component, so that charges sum to quantity x price to one nano-unit, however many ticks there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from fnmatch import fnmatchcase
 
-from msgspec import Struct
-
-from agent.model import INCLUDED_IN_RENT, Charge, Share, TariffStatus, Workload
-from agent.settings import Hardware
+from agent.carbon import Carbon
+from agent.host_cost import BY_GPU_TIME, HostPower, HostSpan, anybody, split_host
+from agent.model import FOREVER_NS, INCLUDED_IN_RENT, Charge, Share, TariffStatus, Workload
+from agent.pricebook import Book, price_device
+from agent.settings import Hardware, Host
 from agent.tariffs.base import Tariff
-from agent.units import HOURS_PER_YEAR, MJ_PER_KWH, NS_PER_HOUR, energy_cost_nano, femto_per_hour, time_cost_nano
+from agent.units import MJ_PER_KWH, NS_PER_HOUR, energy_cost_nano, femto_per_hour, time_cost_nano
 
 BUCKET_NS = NS_PER_HOUR // 4                     # the ledger's rows are at most this long
 GRAMS_TO_UG = 1_000_000
@@ -24,46 +24,12 @@ GRAMS_TO_UG = 1_000_000
 CarryKey = tuple[str, Workload, str, str]        # uuid, workload, component, currency
 
 
-class HourlyPrice(Struct, frozen=True, gc=False):
-    """What a device costs an hour besides energy, in femto-units of ``currency``."""
-
-    component: str
-    currency: str
-    femto_per_hour: int
-
-
-class Book(Struct, frozen=True, gc=False):
-    """The price book's answer for one device."""
-
-    hourly: tuple[HourlyPrice, ...] = ()
-    rented: bool = False
-
-
-def price_device(name: str, hardware: Sequence[Hardware], site_currency: str) -> Book:
-    """The hourly prices of the first entry whose glob matches the NVML name; none where no entry matches."""
-    for entry in hardware:
-        if not fnmatchcase(name, entry.gpu):
-            continue
-        currency = entry.currency or site_currency
-        if entry.rent_per_gpu_hour is not None:
-            return Book((HourlyPrice("rent", currency, femto_per_hour(entry.rent_per_gpu_hour)),), rented=True)
-        hourly = []
-        if entry.price is not None and entry.years is not None:
-            straight_line = (entry.price - entry.salvage) / (entry.years * HOURS_PER_YEAR)
-            hourly.append(HourlyPrice("hardware", currency, femto_per_hour(straight_line)))
-        if entry.maintenance_per_year:
-            maintenance = entry.maintenance_per_year / HOURS_PER_YEAR
-            hourly.append(HourlyPrice("maintenance", currency, femto_per_hour(maintenance)))
-        return Book(tuple(hourly))
-    return Book()
-
-
 class Pricing:
     """Prices shares. Holds the carries, and the site's energy in the tier period where the tariff has tiers."""
 
     def __init__(self, tariff: Tariff | None, tariff_name: str, pue: Decimal, hardware: Sequence[Hardware],
-                 carbon_g_per_kwh: Callable[[int], Decimal] | None, carries: Mapping[CarryKey, int],
-                 used_mj: Callable[[int], int] = lambda since_ns: 0) -> None:
+                 carbon_g_per_kwh: Carbon | None, carries: Mapping[CarryKey, int],
+                 used_mj: Callable[[int], int] = lambda since_ns: 0, host: Host | None = None) -> None:
         """``used_mj(since_utc_ns)`` gives the site's energy since an instant; asked once a tier period."""
         self._tariff = tariff
         self._tariff_name = tariff_name
@@ -76,6 +42,8 @@ class Pricing:
         self._period_ns: int | None = None
         self._used_mj = 0
         self._books: dict[str, Book] = {}
+        self._host = host
+        self._host_power = HostPower(host) if host is not None and host.price_per_hour is None else None
         self._until_ns = 0
         self._from_ns = 0
 
@@ -103,7 +71,10 @@ class Pricing:
         hour of the site's currency. None where the energy's price is unknown."""
         book = self._book(device_name)
         part, whole = share
-        femto = sum(h.femto_per_hour for h in book.hourly if h.currency == self.currency)
+        prices = [hourly.price.at(instant_ns) for hourly in book.hourly if hourly.currency == self.currency]
+        if None in prices:
+            return None
+        femto = sum(price for price in prices if price is not None)
         nano = femto * part // (whole * 1_000_000) if whole else 0
         if not book.rented:
             status = self.status(instant_ns)
@@ -117,28 +88,72 @@ class Pricing:
         """The charges of one share: for each piece between boundaries, the energy and each hourly component."""
         charges: list[Charge] = []
         book = self._book(device_name)
-        for start_ns, end_ns, energy_mj, gpu_ns in self._pieces(share):
-            self._charge_energy(charges, share, book, start_ns, end_ns, energy_mj, gpu_ns)
+        for start_ns, end_ns, energy_mj, gpu_ns in self._pieces(share.start_utc_ns, share.end_utc_ns, share.energy_mj,
+                                                               share.gpu_ns, book):
+            rent_known = True
             for hourly in book.hourly:
-                key = (share.uuid, share.workload, hourly.component, hourly.currency)
-                cost, carry = time_cost_nano(gpu_ns, hourly.femto_per_hour, self._carries.get(key, 0))
-                self._carries[key] = carry
-                charges.append(Charge(
-                    uuid=share.uuid, workload=share.workload, component=hourly.component, currency=hourly.currency,
-                    tariff="", rate="", price=hourly.femto_per_hour, start_utc_ns=start_ns, end_utc_ns=end_ns,
-                    energy_mj=0, gpu_ns=0, cost_nano=cost, carry=carry, state=share.state))
+                price = hourly.price.at(start_ns)
+                if price is None:
+                    rent_known = False
+                elif price:
+                    charges.append(self._over_time(share, hourly.component, hourly.currency, hourly.rate, price,
+                                                   start_ns, end_ns, gpu_ns))
+            self._charge_energy(charges, share, book, start_ns, end_ns, energy_mj, gpu_ns, rent_known=rent_known)
         return charges
 
+    def charge_host(self, span: HostSpan | None, shares: Sequence[Share], cpu_ns: Mapping[Workload, int],
+                    cpu_ratio: float | None) -> list[Charge]:
+        """The charges of the host in a tick, over the shares of all its devices. By power it is priced as energy is, and only
+        where the tariff knows a price; its energy is in no share, and stays out of the devices' counters."""
+        host = self._host
+        if host is None or span is None or not shares:
+            return []
+        charges: list[Charge] = []
+        host_mj = self._host_power.energy_mj(span, cpu_ratio) if self._host_power is not None else 0
+        hourly = femto_per_hour(host.price_per_hour) if host.price_per_hour is not None else 0
+        pieces = self._pieces(span.start_utc_ns, span.end_utc_ns, host_mj, span.end_utc_ns - span.start_utc_ns, Book())
+        for start_ns, end_ns, energy_mj, time_ns in pieces:
+            parts, told = split_host(energy_mj if self._host_power is not None else time_ns, shares, cpu_ns)
+            mark = "" if told or not anybody(shares) else BY_GPU_TIME
+            if self._host_power is None:
+                charges += [self._over_time(share, "host", host.currency or self.currency, mark, hourly, start_ns, end_ns, part)
+                            for share, part in parts]
+                continue
+            price = self._tariff.price_at(start_ns, self._tier_position(start_ns)) if self._tariff is not None else None
+            if price is not None and price.known:
+                rate = ", ".join(filter(None, (price.rate, mark)))
+                charges += [self._over_energy(share, "host", rate, self._with_pue(price.atto_per_kwh), start_ns, end_ns, part)
+                            for share, part in parts]
+        return charges
+
+    def _over_time(self, share: Share, component: str, currency: str, rate: str, price: int, start_ns: int, end_ns: int,
+                   time_ns: int) -> Charge:
+        key = (share.uuid, share.workload, component, currency)
+        cost, carry = time_cost_nano(time_ns, price, self._carries.get(key, 0))
+        self._carries[key] = carry
+        return Charge(uuid=share.uuid, workload=share.workload, component=component, currency=currency, tariff="", rate=rate,
+                      price=price, start_utc_ns=start_ns, end_utc_ns=end_ns, energy_mj=0, gpu_ns=0, cost_nano=cost,
+                      carry=carry, state=share.state)
+
+    def _over_energy(self, share: Share, component: str, rate: str, price: int, start_ns: int, end_ns: int,
+                     energy_mj: int) -> Charge:
+        key = (share.uuid, share.workload, component, self.currency)
+        cost, carry = energy_cost_nano(energy_mj, price, self._carries.get(key, 0))
+        self._carries[key] = carry
+        return Charge(uuid=share.uuid, workload=share.workload, component=component, currency=self.currency,
+                      tariff=self._tariff_name, rate=rate, price=price, start_utc_ns=start_ns, end_utc_ns=end_ns, energy_mj=0,
+                      gpu_ns=0, cost_nano=cost, carry=carry, state=share.state)
+
     def _charge_energy(self, charges: list[Charge], share: Share, book: Book, start_ns: int, end_ns: int,
-                       energy_mj: int, gpu_ns: int) -> None:
+                       energy_mj: int, gpu_ns: int, *, rent_known: bool) -> None:
         rest_mj, rest_ns = energy_mj, gpu_ns
         while True:
             part_mj, rate, price_atto, known = self._tier_part(start_ns, rest_mj)
             part_ns = rest_ns if part_mj == rest_mj else rest_ns * part_mj // rest_mj
             currency, tariff, cost, carry = "", "", 0, 0
-            if book.rented:
+            if book.rented and rent_known:
                 rate, price_atto, currency = INCLUDED_IN_RENT, 0, book.hourly[0].currency
-            elif known:
+            elif known and not book.rented:
                 currency, tariff = self.currency, self._tariff_name
                 key = (share.uuid, share.workload, "energy", currency)
                 cost, carry = energy_cost_nano(part_mj, price_atto, self._carries.get(key, 0))
@@ -197,11 +212,15 @@ class Pricing:
             book = self._books[device_name] = price_device(device_name, self._hardware, self.currency)
         return book
 
-    def _pieces(self, share: Share) -> Iterator[tuple[int, int, int, int]]:
-        """(start, end, energy, time) of a share between price and bucket boundaries, evenly by time, summing to it."""
-        start_ns, end_ns = share.start_utc_ns, share.end_utc_ns
-        energy_mj, gpu_ns = share.energy_mj, share.gpu_ns
-        while (boundary_ns := self._boundary(start_ns)) < end_ns:
+    def _pieces(self, start_ns: int, end_ns: int, energy_mj: int, gpu_ns: int, book: Book,
+                ) -> Iterator[tuple[int, int, int, int]]:
+        """(start, end, energy, time) of a span between price and bucket boundaries, evenly by time, summing to it."""
+        while True:
+            boundary_ns = self._boundary(start_ns)
+            if book.changes:
+                boundary_ns = min(boundary_ns, book.next_change(start_ns))
+            if boundary_ns >= end_ns:
+                break
             fraction, whole = boundary_ns - start_ns, end_ns - start_ns
             part_mj, part_ns = energy_mj * fraction // whole, gpu_ns * fraction // whole
             yield start_ns, boundary_ns, part_mj, part_ns
@@ -209,9 +228,11 @@ class Pricing:
         yield start_ns, end_ns, energy_mj, gpu_ns
 
     def _boundary(self, instant_ns: int) -> int:
-        """The next instant at which a price may change or a ledger row ends; remembered, as most calls are near."""
+        """The next instant at which a price or the carbon intensity may change, or a ledger row ends; remembered, as most
+        calls are near."""
         if not self._from_ns <= instant_ns < self._until_ns:
             bucket_ns = (instant_ns // BUCKET_NS + 1) * BUCKET_NS
-            change_ns = self._tariff.next_change(instant_ns) if self._tariff else bucket_ns
-            self._from_ns, self._until_ns = instant_ns, min(bucket_ns, change_ns)
+            tariff_ns = self._tariff.next_change(instant_ns) if self._tariff else FOREVER_NS
+            carbon_ns = self._carbon.next_change(instant_ns) if self._carbon else FOREVER_NS
+            self._from_ns, self._until_ns = instant_ns, min(bucket_ns, tariff_ns, carbon_ns)
         return self._until_ns

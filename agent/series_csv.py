@@ -26,6 +26,12 @@ class Series(Struct, frozen=True, gc=False):
     mantissas: array[int]
     decimals: int
 
+    @property
+    def end_ns(self) -> int:
+        """Where the rows end: the last one is as long as the one before it. One row alone ends where it begins."""
+        starts_ns = self.starts_ns
+        return 2 * starts_ns[-1] - starts_ns[-2] if len(starts_ns) > 1 else starts_ns[-1]
+
     def value(self, i: int) -> Decimal:
         return Decimal(self.mantissas[i]).scaleb(-self.decimals)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from agent.series_csv import Series
 from agent.units import NS_PER_S
 
 
@@ -26,16 +27,36 @@ class Site(Struct, frozen=True, kw_only=True):
     baseline_kwh: Decimal = Decimal(0)           # tiers: what others on the meter used since the tier period began
 
 
+class RentSeries(Struct, frozen=True, kw_only=True):
+    """Prices per GPU hour from a CSV file; what holds after the last row's own length: "last", "error", or a price."""
+
+    series: Series
+    missing: str | Decimal
+
+
 class Hardware(Struct, frozen=True, kw_only=True):
     """A line of the price book: the first glob on the NVML name that matches. Either owned or rented."""
 
     gpu: str
+    bought_ns: int | None = None                 # the local midnight on which it began to lose value; None: always does
+    declining_rate: Decimal | None = None        # of what is left, a year; None: straight line
+    reserved_per_gpu_hour: Decimal | None = None # as rent; owed for the hours with nobody on it too
+    rent_series: RentSeries | None = None        # as rent, by a price series
     price: Decimal | None = None
     salvage: Decimal = Decimal(0)
     years: Decimal | None = None                 # straight line over years x 8760 h
     maintenance_per_year: Decimal = Decimal(0)
     rent_per_gpu_hour: Decimal | None = None     # instead of energy and hardware
     currency: str | None = None                  # None: the site's tariff's
+
+
+class Host(Struct, frozen=True, kw_only=True):
+    """The machine around the GPUs, shared over their workloads. By price, or by power between idle and all CPUs busy."""
+
+    price_per_hour: Decimal | None = None
+    currency: str | None = None                  # None: the site's tariff's
+    idle_watts: Decimal | None = None            # without the GPUs; priced by the site's tariff and PUE
+    max_watts: Decimal | None = None
 
 
 class CalibrationRule(Struct, frozen=True, kw_only=True):

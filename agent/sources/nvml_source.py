@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.clock import Clock, SystemClock
 from agent.errors import SourceError
-from agent.model import DeviceReading, Reading
+from agent.model import DeviceReading, ProcessCpu, Reading
 from agent.sources import nvml
 from agent.sources.host import Host
 from agent.sources.nvml import Fault, Nvml
@@ -18,6 +18,8 @@ from agent.sources.nvml_device import Gpu, RuntimeStatus
 from agent.sources.processes import ProcessTable
 from agent.sources.procfs import DEFAULT_ENVIRON, Procfs
 from agent.units import NS_PER_S
+
+CPU_PERIOD_NS = 10 * NS_PER_S            # between two looks at the CPU time of the processes on devices
 
 
 class NvmlSource:
@@ -46,7 +48,7 @@ class NvmlSource:
         self._silent: dict[int, str] = {}                  # index -> why a GPU that never told its UUID does not
         self._count = 0
         self._bound: frozenset[str] = frozenset()
-        self._look_ns = self._connected_ns = 0
+        self._look_ns = self._connected_ns = self._cpu_ns = 0
 
     def open(self) -> None:
         self._driver.open()
@@ -67,11 +69,15 @@ class NvmlSource:
         for index, why in self._silent.items():
             devices.append(DeviceReading(uuid=f"GPU-unknown-{index}", index=index, name="",
                                          boottime_ns=self._clock.boottime_ns(), failed=why))
+        started = self._processes.finish()
+        cpu: tuple[ProcessCpu, ...] = ()
+        if self._clock.monotonic_ns() - self._cpu_ns >= CPU_PERIOD_NS:
+            self._cpu_ns, cpu = self._clock.monotonic_ns(), self._processes.cpu()
         return Reading(
             session=self._session, sequence=sequence, boot_id=self._boot_id, boottime_ns=self._clock.boottime_ns(),
             monotonic_ns=self._clock.monotonic_ns(), utc_ns=self._clock.utc_ns(),
-            driver_version=self._driver.driver_version, devices=tuple(devices), started=self._processes.finish(),
-            host=self._host.read())
+            driver_version=self._driver.driver_version, devices=tuple(devices), started=started,
+            host=self._host.read(), process_cpu=cpu)
 
     def close(self) -> None:
         if self._open:

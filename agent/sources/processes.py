@@ -7,7 +7,7 @@ import os
 import resource
 import select
 
-from agent.model import ProcessFacts
+from agent.model import ProcessCpu, ProcessFacts
 from agent.sources.procfs import Procfs
 
 KEEP_READS = 60                 # a process that leaves its device is remembered for so many reads
@@ -84,6 +84,13 @@ class ProcessTable:
                 del self._entries[pid]
         started, self._started = tuple(self._started), []
         return started
+
+    def cpu(self) -> tuple[ProcessCpu, ...]:
+        """The CPU time of every process that the last read met: one look into /proc for each, so not on every tick."""
+        return tuple(
+            ProcessCpu(pid, entry.start_ticks, cpu_ns) for pid, entry in self._entries.items()
+            if entry.seen == self._read and entry.start_ticks
+            and (cpu_ns := self._procfs.cpu_ns(pid, entry.start_ticks)) is not None)
 
     def close(self) -> None:
         for entry in self._entries.values():

@@ -13,6 +13,7 @@ DEFAULT_ENVIRON = ("FINOPS_*", "SLURM_*", "CUDA_VISIBLE_DEVICES")
 
 _TEXT_LIMIT = 4096             # bytes of any one fact: a command line may have megabytes
 _ENVIRON_LIMIT = 1 << 20       # bytes read of an environment
+_NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap")
 
 
@@ -30,6 +31,14 @@ class Procfs:
     def start_ticks(self, pid: int) -> int:
         """When the process started, in clock ticks since boot (field 22 of stat); 0 where it is not visible."""
         return _stat(self._read(pid, "stat", _TEXT_LIMIT))[1]
+
+    def cpu_ns(self, pid: int, start_ticks: int) -> int | None:
+        """CPU time that a process has had, user and system; None where it is not (or no longer) that process."""
+        raw = self._read(pid, "stat", _TEXT_LIMIT)
+        fields = raw[raw.rfind(b")") + 2:].split()
+        if len(fields) <= 19 or int(fields[19]) != start_ticks:
+            return None
+        return (int(fields[11]) + int(fields[12])) * _NS_PER_TICK
 
     def facts(self, pid: int) -> ProcessFacts:
         """All that can be read about a process. What cannot is empty, and ``hidden`` says why."""

@@ -33,18 +33,12 @@ class SeriesRate(Struct, frozen=True):
     missing: str
 
     @property
-    def end_ns(self) -> int:
-        """Where the rows end. One row alone has no length: it ends where it begins."""
-        starts_ns = self.series.starts_ns
-        return 2 * starts_ns[-1] - starts_ns[-2] if len(starts_ns) > 1 else starts_ns[-1]
-
-    @property
     def fallback(self) -> str | None:
         return None if self.missing in {LAST, ERROR} else self.missing
 
     def atto_at(self, instant_ns: int, used_mj: int) -> int | None:
         row = bisect_right(self.series.starts_ns, instant_ns) - 1
-        if row < 0 or (self.missing != LAST and instant_ns >= self.end_ns):
+        if row < 0 or (self.missing != LAST and instant_ns >= self.series.end_ns):
             return None
         return self.series.mantissas[row] * self.atto_per_mantissa
 
@@ -53,7 +47,7 @@ class SeriesRate(Struct, frozen=True):
         row = bisect_right(starts_ns, instant_ns)
         if row < len(starts_ns):
             return starts_ns[row]
-        return self.end_ns if self.missing != LAST and instant_ns < self.end_ns else FOREVER_NS
+        return self.series.end_ns if self.missing != LAST and instant_ns < self.series.end_ns else FOREVER_NS
 
     def tier_end_mj(self, used_mj: int) -> None:
         return None

@@ -56,9 +56,11 @@ def test_the_example_with_every_comment_opened_is_good(tmp_path: Path) -> None:
     write(tmp_path, "", "tariffs.toml")
     write(tmp_path, "", "web.yml")
     write(tmp_path, "start,price\n2026-01-01T00:00:00Z,80\n2026-01-01T01:00:00Z,81\n", "day_ahead.csv")
+    write(tmp_path, "start,price\n2026-01-01T00:00:00Z,8\n2026-01-01T01:00:00Z,7\n", "spot.csv")
     config = load(write(tmp_path, text), environ=NO_ENVIRONMENT)
     assert sorted(config.tariffs) == ["cn-industrial", "de-spot", "steps"]
-    assert len(config.hardware) == 2
+    assert len(config.hardware) == 5
+    assert config.host is not None
 
 
 def test_an_empty_file_is_the_defaults() -> None:

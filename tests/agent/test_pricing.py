@@ -9,6 +9,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.carbon import ConstantCarbon
 from agent.model import FOREVER_NS, INCLUDED_IN_RENT, Charge
 from agent.pricing import BUCKET_NS, Pricing
 from agent.settings import Hardware
@@ -43,7 +44,7 @@ class Steps:
 
 
 def pricing(tariff: Steps | None, hardware: Sequence[Hardware] = (), pue: str = "1", carbon: str | None = None) -> Pricing:
-    grams = (lambda instant_ns: Decimal(carbon)) if carbon is not None else None
+    grams = ConstantCarbon(Decimal(carbon)) if carbon is not None else None
     return Pricing(tariff, "steps" if tariff else "", Decimal(pue), hardware, grams, {})
 
 
