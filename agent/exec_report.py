@@ -14,6 +14,7 @@ from agent.units import MJ_PER_J, MJ_PER_KWH, NANO, NS_PER_HOUR, NS_PER_S
 
 UG_PER_KG = 10**9
 LABEL = "gpu-finops exec: "
+COMPONENTS = ("energy", "hardware", "maintenance", "rent", "host")       # in the order in which they are told
 
 
 class CommandUse(Struct, frozen=True):
@@ -109,7 +110,7 @@ def _costs(part: Part) -> list[str]:
     sums: dict[str, list[str]] = {}
     totals: dict[str, int] = {}
     rates = ", ".join(rate for rate in part.rates if rate)
-    for (component, currency), nano in part.costs.items():
+    for (component, currency), nano in _in_order(part):
         named = f"{component} at {rates}" if component == "energy" and rates else component
         sums.setdefault(currency, []).append(f"{named} {_over(nano, NANO, 9)}")
         totals[currency] = totals.get(currency, 0) + nano
@@ -142,8 +143,13 @@ def _figures(part: Part) -> dict[str, Any]:
         "gpu_hours": _over(part.gpu_ns, NS_PER_HOUR, 9), "emissions_kg": _over(part.emissions_ug, UG_PER_KG, 9),
         "rates": [rate for rate in part.rates if rate],
         "costs": [{"component": component, "currency": currency, "cost": _over(nano, NANO, 9)}
-                  for (component, currency), nano in part.costs.items()],
+                  for (component, currency), nano in _in_order(part)],
     }
+
+
+def _in_order(part: Part) -> list[tuple[tuple[str, str], int]]:
+    return sorted(part.costs.items(), key=lambda item: (
+        COMPONENTS.index(item[0][0]) if item[0][0] in COMPONENTS else len(COMPONENTS), item[0]))
 
 
 def _over(amount: int, unit: int, places: int) -> Decimal:
