@@ -26,8 +26,8 @@ def main() -> None:
             max_examples=50, stateful_step_count=STEPS, deadline=None, database=None, phases=(Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck)))
         runs += 1
-    print(f"{FleetMachine.ticks} ticks in {runs * 50} histories, {time.monotonic() - begun_s:.0f} s: after each, shares = device\n"
-          "energy and time (0 mJ, 0 ns off), nothing booked that was not drawn, no counter fell")
+    print(f"{FleetMachine.ticks} ticks in {runs * 50} histories, {time.monotonic() - begun_s:.0f} s: after each, shares sum\n"
+          "to device energy and time (0 mJ, 0 ns off), nothing is booked that was not drawn, no counter fell")
 
 
 if __name__ == "__main__":
