@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from agent.ledger_focus import ChargeRow
 from agent.model import INCLUDED_IN_RENT
-from agent.units import MJ_PER_KWH, NANO, NS_PER_S
+from agent.units import MJ_PER_KWH, NS_PER_S
 from exporters.focus_columns import QUANTITY_SCALE
 
 NO_CURRENCY: Final = "XXX"                       # ISO 4217: no currency is involved
@@ -78,7 +78,8 @@ def _focus_row(row: ChargeRow, account: Account) -> dict[str, Any]:
         "ChargeCategory": category, "ChargeFrequency": "Usage-Based",
         "ChargeClass": "Correction" if row.correction and row.month.end_utc_ns <= account.now_ns else None,
         "ChargeDescription": _description(row, service, status),
-        "CommitmentDiscountStatus": None, "ConsumedQuantity": consumed if usage else None, "ConsumedUnit": unit if usage else None,
+        "CommitmentDiscountStatus": None,
+        "ConsumedQuantity": consumed if usage else None, "ConsumedUnit": unit if usage else None,
         "PricingQuantity": quantity, "PricingUnit": unit if usage else None,
         "PricingCategory": ("Dynamic" if (row.tariff, row.rate) in account.dynamic else "Standard") if usage else None,
         "InvoiceId": None, "InvoiceIssuerName": account.site, "ProviderName": account.site, "PublisherName": account.site,
@@ -149,8 +150,3 @@ def _instant(moment_ns: int) -> dt.datetime:
 
 def _json(values: dict[str, str]) -> str:
     return msgspec.json.encode(values).decode()
-
-
-def total_nano(cost: Decimal) -> int:
-    """A cost column's amount in the ledger's nano-units."""
-    return int(cost * NANO)
