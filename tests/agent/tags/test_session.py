@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.model import ProcessFacts
 from agent.settings import Tags
 from agent.tags.resolver import WorkloadResolver
-from agent.tags.session import VARIABLE, SessionTags, session_environ
+from agent.tags.session import ID_VARIABLE, VARIABLE, SessionTags, in_session, session_environ, session_id_environ
 
 KEYS = ("project", "team", "model", "model_version")
 
@@ -48,3 +48,14 @@ def test_undecodable_bytes_of_an_argument_do_not_stop_the_command() -> None:
     assert SessionTags(Tags()).tags(facts(session_environ({"project": argument})), "GPU-1", "A100") == {
         "project": "kronos-\N{REPLACEMENT CHARACTER}"
     }
+
+
+def test_a_session_inside_another_is_part_of_both_and_no_other() -> None:
+    outer = session_id_environ("aa", {})
+    inner = session_id_environ("bb", outer)
+    assert (outer, inner) == ({ID_VARIABLE: "aa"}, {ID_VARIABLE: "aa/bb"})
+    assert in_session(inner, "aa")
+    assert in_session(inner, "bb")
+    assert not in_session(outer, "bb")
+    assert not in_session(inner, "a")
+    assert not in_session({}, "aa")
