@@ -71,10 +71,12 @@ class Pricing:
         hour of the site's currency. None where the energy's price is unknown."""
         book = self._book(device_name)
         part, whole = share
-        prices = [hourly.price.at(instant_ns) for hourly in book.hourly if hourly.currency == self.currency]
-        if None in prices:
-            return None
-        femto = sum(price for price in prices if price is not None)
+        femto = 0
+        for hourly in book.hourly:
+            price = hourly.price.at(instant_ns)
+            if price is None:
+                return None
+            femto += price if hourly.currency == self.currency else 0
         nano = femto * part // (whole * 1_000_000) if whole else 0
         if not book.rented:
             status = self.status(instant_ns)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.carbon import ConstantCarbon
+from agent.batch import Batch
+from agent.carbon import CarbonSeries, ConstantCarbon
+from agent.energy import MeterState
+from agent.ledger import Ledger
 from agent.model import FOREVER_NS, INCLUDED_IN_RENT, Charge
 from agent.pricing import BUCKET_NS, Pricing
+from agent.series_csv import Series
 from agent.settings import Hardware
 from agent.tariffs.base import Price
 from agent.units import MJ_PER_KWH, NANO, NS_PER_HOUR, NS_PER_S, atto_per_kwh
-from tests.agent.records import NOON_NS, share
+from tests.agent.records import NOON_NS, UUID, interval, share
 
 
 class Steps:
@@ -143,3 +150,56 @@ def test_the_rate_of_spending_now() -> None:
     hardware = [Hardware(gpu="*", price=Decimal(8_760), years=Decimal(1))]
     # 500 W at 0.96 x 1.5 is 0.72 an hour, and a quarter of one unit an hour of hardware
     assert pricing(FLAT, hardware, pue="1.5").nano_per_hour(NOON_NS, 500_000, "X", (1, 4)) == 720_000_000 + 250_000_000
+
+
+def test_carbon_is_cut_where_its_intensity_changes() -> None:
+    change_ns = NOON_NS + NS_PER_S // 4                  # within a quarter of an hour, and within an interval
+    series = CarbonSeries(Series(array("q", [change_ns - NS_PER_HOUR, change_ns]), array("q", [400, 800]), 0))
+    subject = Pricing(FLAT, "steps", Decimal(1), (), series, {})
+    charges = subject.charge(share(4 * MJ_PER_KWH, NOON_NS), "X")
+    assert [(c.end_utc_ns - c.start_utc_ns, c.emissions_ug) for c in charges] == [
+        (NS_PER_S // 4, 400_000_000), (3 * NS_PER_S // 4, 2_400_000_000)]
+    assert [series.next_change(at) for at in (0, change_ns - 1, change_ns)] == [change_ns - NS_PER_HOUR, change_ns, FOREVER_NS]
+    assert (series(0), series(2**62)) == (400, 800)      # the first and the last value hold on
+
+
+def test_a_negative_price_fills_the_credit_counter_and_lowers_no_other(tmp_path: Path) -> None:
+    tariff = Steps([(0, "day", "0.5"), (NOON_NS + NS_PER_S, "sun", "-0.2"), (NOON_NS + 2 * NS_PER_S, "day", "0.5")])
+    subject, ledger = pricing(tariff), Ledger(tmp_path, NOON_NS)
+    costs, credits = [], []
+    for second in range(3):
+        part = share(MJ_PER_KWH, NOON_NS + second * NS_PER_S)
+        batch = Batch()
+        batch.add("s", second, {UUID: "X"}, [interval(MJ_PER_KWH, start_utc_ns=part.start_utc_ns)], {UUID: "active"},
+                  subject.charge(part, "X"), {UUID: MeterState(boot_id="b", boottime_ns=second, monotonic_ns=second)})
+        ledger.commit(batch, part.end_utc_ns)
+        key = (UUID, part.workload, "energy", "CNY")
+        costs.append(ledger.totals.cost_nano[key])
+        credits.append(ledger.totals.credit_nano.get(key, 0))
+    ledger.close()
+    assert costs == [500_000_000, 500_000_000, 1_000_000_000]
+    assert credits == [0, 200_000_000, 200_000_000]
+
+
+@pytest.mark.parametrize("step_ns", [97 * NS_PER_HOUR + 1])
+def test_a_year_sums_to_price_times_quantity_to_one_nano(step_ns: int) -> None:
+    """Two rates that change every 12 hours and PUE 1.35; 700 W; hardware; against fractions."""
+    start_ns, year_ns, half_ns = NOON_NS, 8_760 * NS_PER_HOUR, 12 * NS_PER_HOUR
+    prices = {"day": "1.2345678901234567", "night": "-0.0345678901234567"}
+    tariff = Steps([(start_ns + i * half_ns, name, prices[name]) for i in range(2 * 366) for name in [sorted(prices)[i % 2]]])
+    hardware = [Hardware(gpu="*", price=Decimal(250_000), years=Decimal(7), currency="CNY")]
+    subject = pricing(tariff, hardware, pue="1.35")
+    charges: list[Charge] = []
+    at_ns, booked_mj = start_ns, 0
+    while at_ns < start_ns + year_ns:
+        end_ns = min(at_ns + step_ns, start_ns + year_ns)
+        energy_mj = 700_000 * (end_ns - start_ns) // NS_PER_S - booked_mj
+        booked_mj += energy_mj
+        charges += subject.charge(share(energy_mj, at_ns, end_ns - at_ns), "X")
+        at_ns = end_ns
+    energy = [c for c in charges if c.component == "energy"]
+    assert sum(c.energy_mj for c in energy) == booked_mj == 700_000 * 8_760 * 3_600
+    assert sum(c.end_utc_ns - c.start_utc_ns for c in energy) == year_ns
+    exact = sum(Fraction(prices[c.rate]) * Fraction("1.35") * Fraction(c.energy_mj, MJ_PER_KWH) * NANO for c in energy)
+    assert abs(exact - total(charges)) < 1
+    assert abs(Fraction(250_000, 7) * NANO - total(charges, "hardware")) <= 1
