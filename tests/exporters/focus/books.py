@@ -65,14 +65,14 @@ def pricing_of(config: Config) -> Pricing:
 
 def fill(config: Config, minutes: int = 7 * 60) -> None:
     """Seven hours, a tick a minute: market prices for two hours, the site's June ends, 45 minutes without a price, the night,
-    and no price again. KRONOS rests for a quarter of an hour from 20:15."""
+    and no price again. KRONOS rests for a quarter of an hour from 20:15 and from 23:15."""
     ledger = Ledger(config.state_dir, START_NS)
     pricing = pricing_of(config)
     for minute in range(minutes):
         at_ns = START_NS + minute * MINUTE_NS
         batch, charges, intervals = Batch(), [], []
         for uuid, workloads in ((UUID, (KRONOS, FORMULA)), (RENTED, (IDLE,)), (MIG, (NOBODY,))):
-            present = [w for w in workloads if w is not KRONOS or not 15 <= minute < 30]
+            present = [w for w in workloads if w is not KRONOS or minute // 15 not in {1, 13}]
             energy_mj = 100_003 * (minute % 7 + 1)
             for workload in present:
                 share = Share(

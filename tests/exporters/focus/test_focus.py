@@ -124,7 +124,7 @@ def test_charge_periods_are_an_hour_at_most_and_cut_at_prices_pauses_and_the_sit
     assert periods == [
         ("30T20:00", "30T20:15", "market"), ("30T20:30", "30T21:00", "market"), ("30T21:00", "30T21:30", "market"),
         ("30T21:30", "30T22:00", "market"), ("30T22:00", "30T22:45", ""), ("30T22:45", "30T23:00", "night"),
-        ("30T23:00", "01T00:00", "night"), ("01T00:00", "01T01:00", "night"), ("01T01:00", "01T02:00", "night"),
+        ("30T23:00", "30T23:15", "night"), ("30T23:30", "01T00:00", "night"), ("01T00:00", "01T01:00", "night"), ("01T01:00", "01T02:00", "night"),
         ("01T02:00", "01T03:00", "night")]
     for row in rows:
         start, end = instant(row["ChargePeriodStart"]), instant(row["ChargePeriodEnd"])
@@ -133,6 +133,15 @@ def test_charge_periods_are_an_hour_at_most_and_cut_at_prices_pauses_and_the_sit
     # the site's June ends at 22:00 UTC
     assert {(row["BillingPeriodStart"], row["BillingPeriodEnd"]) for row in rows} == {
         ("2026-05-31T22:00:00Z", "2026-06-30T22:00:00Z"), ("2026-06-30T22:00:00Z", "2026-07-31T22:00:00Z")}
+
+
+def test_a_month_that_begins_at_half_past_cuts_the_hour(config: Config) -> None:
+    # St. John's is 2:30 behind UTC then
+    rows = [row for row in charge_rows(config.state_dir, None, None, ZoneInfo("America/St_Johns"))
+            if row.workload == books.KRONOS and row.component == "energy"]
+    night = [(row.start_ns - books.START_NS, row.end_ns - books.START_NS) for row in rows[-2:]]
+    assert night == [(minute * books.MINUTE_NS, (minute + 30) * books.MINUTE_NS) for minute in (360, 390)]
+    assert all(row.month.start_utc_ns <= row.start_ns < row.end_ns <= row.month.end_utc_ns for row in rows)
 
 
 def test_no_two_rows_charge_the_same_thing_twice(rows: Rows) -> None:
