@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from agent.errors import UsageError
 from agent.idle_policy import POLICIES, SEPARATE, usage_with_idle
 from agent.ledger_query import LedgerReader, parse_instant
@@ -26,7 +28,7 @@ class UsageApi:
 
     def __call__(self, query: Mapping[str, str]) -> dict[str, Any]:
         """``from``, ``to``: dates in the site's timezone or instants; ``by``: keys joined by commas;
-        ``idle_policy``: another than the configured one."""
+        ``idle_policy``: another than the configured one; ``exact=1``: the ledger's integers, for ``gpu-finops report``."""
         policy = query.get("idle_policy") or self._idle_policy()
         if policy not in POLICIES:
             raise UsageError(f"unknown idle_policy {policy!r}; choose from {', '.join(POLICIES)}")
@@ -38,4 +40,6 @@ class UsageApi:
             rows = usage_with_idle(reader, from_ns, to_ns, by, self._tag_keys, self._zone, policy)
         finally:
             reader.close()
+        if query.get("exact") == "1":
+            return {"by": by, "rows": msgspec.to_builtins(rows)}
         return {"by": by, "rows": documents(rows, by), "totals": [figures(total) for total in totals(rows)]}

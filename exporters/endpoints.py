@@ -23,7 +23,7 @@ from exporters.worker import QueueFullError, Worker
 log = logging.getLogger(__name__)
 
 _NO_CACHE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_USAGE_KEYS = ("from", "to", "by", "idle_policy")
+_USAGE_KEYS = ("from", "to", "by", "idle_policy", "exact")
 
 
 class FinOpsEndpoints:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from agent.config import load
-from agent.errors import FinOpsError, UsageError
+from agent.errors import FinOpsError, LedgerError, UsageError
 from agent.idle_policy import POLICIES, usage_with_idle
 from agent.ledger_query import LedgerReader, parse_instant
 from agent.report import FORMATS
+from agent.usage_client import ask_usage
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("report", help="costs from the ledger")
     parser.add_argument("--from", dest="start", metavar="A", help="a date in the site's timezone, or an instant with offset")
     parser.add_argument("--to", dest="end", metavar="B", help="the same; not included")
-    parser.add_argument("--by", metavar="KEYS", help="tag keys, gpu, component, rate, tariff, day, month; joined by commas")
+    parser.add_argument("--by", metavar="KEYS",
+                        help="tag keys, gpu, component, rate, tariff, correction, day, month; joined by commas")
     parser.add_argument("--idle-policy", choices=POLICIES, help="who bears idle cost in cost_with_idle; default: idle.policy")
     parser.add_argument("--format", choices=sorted([*FORMATS, "focus"]), default="table",
                         help="focus: FOCUS 1.2, CSV, or Parquet where -o ends in .parquet")
@@ -41,11 +44,15 @@ def run(options: argparse.Namespace) -> int:
         from agent.commands.focus_export import export_focus  # noqa: PLC0415 - it brings the exporters, which no other format needs
         export_focus(config, from_ns, to_ns, options.output)
         return 0
-    reader = LedgerReader(config.state_dir)
     try:
-        rows = usage_with_idle(reader, from_ns, to_ns, by, config.tags.keys, zone, options.idle_policy or config.idle.policy)
-    finally:
-        reader.close()
+        reader = LedgerReader(config.state_dir)
+    except LedgerError as unreadable:
+        rows = ask_usage(config.web, {"from": options.start, "to": options.end, "by": ",".join(by),
+                                      "idle_policy": options.idle_policy}, unreadable)
+    else:
+        with contextlib.closing(reader):
+            policy = options.idle_policy or config.idle.policy
+            rows = usage_with_idle(reader, from_ns, to_ns, by, config.tags.keys, zone, policy)
     text = FORMATS[options.format](rows, by)
     if options.output is None:
         sys.stdout.write(text)

@@ -7,10 +7,10 @@ and what was booked of it: their difference is a constant from the first commit 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import random
 import sqlite3
 import threading
-import urllib.error
 from pathlib import Path
 
 import msgspec
@@ -44,7 +44,7 @@ class Watcher:
 
     def watch(self, daemon: Daemon, stop: threading.Event) -> None:
         while not stop.is_set():
-            with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError, OSError):
+            with contextlib.suppress(OSError, http.client.HTTPException):
                 self.see(daemon.counters())
             stop.wait(0.01)
 

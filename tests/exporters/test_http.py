@@ -125,7 +125,7 @@ def test_usage_gives_the_programs_sentence(serve, error, status):
 def test_usage_refuses_a_parameter_that_it_does_not_know(serve):
     answer = ask(serve().port, "/api/v1/usage?since=2026")
     assert (answer.status, json.loads(answer.body)) == (
-        400, {"error": "unknown parameter 'since'; allowed: from, to, by, idle_policy"})
+        400, {"error": "unknown parameter 'since'; allowed: from, to, by, idle_policy, exact"})
 
 
 def test_an_unforeseen_error_is_a_500_and_is_logged(serve, caplog):
