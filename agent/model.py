@@ -78,7 +78,7 @@ class DeviceReading(Struct, frozen=True, gc=False, omit_defaults=True):
     memory_used_bytes: int | None = None
     memory_total_bytes: int | None = None
     temperature_celsius: int | None = None
-    mig_slices: int | None = None                # MIG: compute slices of this instance
+    mig_slices: int | None = None                # MIG: compute slices of this instance, or of the GPU that is divided
     processes: tuple[ProcessUse, ...] | None = None
     power_samples: tuple[PowerSample, ...] = ()              # new ones; where a counter is, rarely
     utilization_samples: tuple[UtilizationSample, ...] = ()  # rows newer than the previous reading's

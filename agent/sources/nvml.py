@@ -211,10 +211,14 @@ class Nvml:
         self.call("nvmlDeviceGetMigMode", handle, self._uint_ref, byref(pending))
         return bool(self._uint.value == pynvml.NVML_DEVICE_MIG_ENABLE)
 
+    def mig_most(self, handle: Handle) -> int:
+        """How many instances there can be: of one compute slice each, so also how many slices the GPU has."""
+        return self._unsigned("nvmlDeviceGetMaxMigDeviceCount", handle)
+
     def mig_handles(self, handle: Handle) -> list[Handle]:
         """The instances that exist now."""
         handles = []
-        for index in range(self._unsigned("nvmlDeviceGetMaxMigDeviceCount", handle)):
+        for index in range(self.mig_most(handle)):
             found = c_void_p()
             try:
                 self.call("nvmlDeviceGetMigDeviceHandleByIndex", handle, c_uint(index), byref(found))

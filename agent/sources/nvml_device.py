@@ -17,7 +17,7 @@ from agent.sources.processes import ProcessTable
 from agent.units import NS_PER_S
 
 LACKING_RETRY_NS = 300 * NS_PER_S      # what a device does not support is asked again after so long
-SLOW_PERIOD_NS = 60 * NS_PER_S         # power limit and MIG mode change by an administrator's hand only
+SLOW_PERIOD_NS = 60 * NS_PER_S         # the power limit changes by an administrator's hand only
 RING_PERIOD_NS = 19 * NS_PER_S // 10   # to check a counter by, without average power; the shortest ring known has 2.4 s
 
 _T = TypeVar("_T")
@@ -36,7 +36,7 @@ class Gpu:
         self._lacking: dict[str, tuple[int, str]] = {}     # field -> when to ask again, NVML's text
         self._limit_mw: int | None = None
         self._limit_error: dict[str, str] = {}
-        self._slow_until_ns = -1
+        self._slow_until_ns = self._mig_retry_ns = -1
         self._ring_ns = -1
         self._utilization, self._power = Fresh(clock), Fresh(clock)
         self._passing = Passing(driver, clock)
@@ -47,7 +47,7 @@ class Gpu:
     def attach(self, handle: Handle, index: int) -> None:
         """The driver shows this GPU under that handle now."""
         self.handle, self.index, self.lost = handle, index, False
-        self._slow_until_ns = -1
+        self._slow_until_ns = self._mig_retry_ns = -1
         self._gpm.forget()
         for gpm in self._instance_gpm.values():
             gpm.forget()
@@ -86,13 +86,10 @@ class Gpu:
         if asked.now_ns >= self._slow_until_ns:
             self._slow_until_ns = asked.now_ns + SLOW_PERIOD_NS
             self._limit_mw = asked("power_limit_mw", driver.power_limit_mw, handle)
-            try:
-                self.mig = driver.mig_enabled(handle)
-            except Fault:
-                self.mig = False                           # a GPU without MIG says "not supported"
             self._passing.look(handle)
             self._limit_error = asked.errors.copy()
         asked.errors.update(self._limit_error)
+        self.mig = self._divided(handle, asked.now_ns)
         before_ns = self._clock.boottime_ns()
         energy_mj = asked("energy_mj", driver.energy_mj, handle)
         power_mw = asked("power_mw", driver.power_mw, handle)
@@ -126,8 +123,23 @@ class Gpu:
             utilization_ratio=None if percent is None else percent / 100,
             memory_used_bytes=memory[0] if memory else None, memory_total_bytes=memory[1] if memory else None,
             temperature_celsius=celsius, processes=listed, power_samples=power_samples,
+            mig_slices=asked("mig_slices", driver.mig_most, handle) if self.mig else None,
             utilization_samples=utilization, passed=passed, accounting=accounting, gpm_sm_ratio=sm_ratio,
             errors=asked.errors)
+
+    def _divided(self, handle: Handle, now_ns: int) -> bool:
+        """Whether the GPU is in MIG mode now. Asked in every look: from Hopper on that may change while work goes on."""
+        if now_ns < self._mig_retry_ns:
+            return False
+        try:
+            return self._driver.mig_enabled(handle)
+        except Fault as fault:
+            if fault.code == nvml.GPU_IS_LOST:
+                raise
+            if fault.code not in nvml.LACKING:
+                return self.mig                            # it failed to say so, this once
+            self._mig_retry_ns = now_ns + LACKING_RETRY_NS
+            return False
 
     def _instances(self, handle: Handle, processes: ProcessTable) -> list[DeviceReading]:
         """MIG instances: memory and processes of their own. Their energy is the whole GPU's, and is not repeated."""

@@ -355,3 +355,15 @@ def test_descriptors_do_not_grow(driver: Driver, pids: list[int]) -> None:
         driver.clock.advance_s(1)
         look(probe)
     assert len(descriptors(probe.pid or 0)) == before
+
+
+def test_a_gpu_that_is_divided_while_it_works_is_followed_at_the_next_look(driver: Driver, pids: list[int]) -> None:
+    whole = Device("GPU-a", processes=[Process(pids[0])])
+    parts = Device("GPU-a", mig=True, instances=[Instance("MIG-3", gpu_instance=1, compute_slices=3)],
+                   processes=[Process(pids[0], gpu_instance=1)])
+    driver.show(whole)
+    probe = driver.probe()
+    undivided, divided = {"GPU-a": (None, 1)}, {"GPU-a": (7, 0), "MIG-3": (3, 1)}
+    for shown, seen in ((whole, undivided), (parts, divided), (whole, undivided)):
+        driver.show(shown)
+        assert {uuid: (one.mig_slices, len(one.processes or ())) for uuid, one in devices(probe).items()} == seen
