@@ -53,8 +53,9 @@ class App:
         """``source_of`` names the source and its options for a configuration. Raises the first fault as a FinOpsError:
         configuration, state directory, port."""
         self._clock: Clock = SystemClock()
-        self._config_file, self._overrides = config_file, overrides
+        self._overrides = overrides
         self.config: Config = load(config_file, overrides, now_ns=self._clock.utc_ns())
+        self._config_file = config_file or self.config.file    # gone at a reload, it is a fault; the next place is not taken
         self._wake = WakePipe()
         self._stopping = False
         self._reload_asked = False

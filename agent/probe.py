@@ -72,9 +72,14 @@ class Probe:
         return len(self._left_behind)
 
     def start(self) -> None:
-        """Start the child. Does not wait for it: that it cannot open its source shows at the first read."""
+        """Start the child. Does not wait for it: that it cannot open its source shows at the first read. Raises SourceError
+        where the system has no process to give."""
         if self._child is None and self.state == "waiting":
-            self._child = _Child(self._command)
+            try:
+                self._child = _Child(self._command)
+            except OSError as error:
+                raise SourceError(f"the probe's process cannot be started: {error}; look at the limits on processes, memory "
+                                  f"and open files, and whether {sys.executable} is still there") from error
             self._sequence, self._started_ns, self.state = 0, self._clock.monotonic_ns(), "opening"
 
     def wait_open(self, timeout_ns: int = OPEN_DEADLINE_NS) -> bool:
@@ -117,8 +122,19 @@ class Probe:
         if self._child is None:
             if now_ns < self._retry_ns or len(self._left_behind) >= MAX_LEFT_BEHIND:
                 return False
+            if not self._start_again():
+                return False
             self.restarts += 1
+        return True
+
+    def _start_again(self) -> bool:
+        """Start a child later than the first. Where the system gives none, say so and try again after a pause."""
+        try:
             self.start()
+        except SourceError as error:
+            _log.warning("%s", error)
+            self._postpone()
+            return False
         return True
 
     def release(self) -> bool:
@@ -133,7 +149,7 @@ class Probe:
         """Take the driver up again after a release."""
         if self.state == "released":
             self.state, self._backoff_ns = "waiting", FIRST_BACKOFF_NS
-            self.start()
+            self._start_again()
 
     def close(self) -> None:
         """End the child, within a second; a stuck one is killed and left behind."""

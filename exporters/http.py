@@ -161,10 +161,8 @@ class HttpServer:
     async def _answer(self, start: RequestStartLine, headers: HTTPHeaders, connection: HTTP1Connection,
                       stream: TrackedStream) -> None:
         try:
-            url = urlsplit(start.path)
-            request = Request(start.method, url.path, dict(parse_qsl(url.query, keep_blank_values=True)), headers,
-                              isinstance(stream, TrackedTlsStream))
-            response = await self._endpoints(request)
+            request = _request(start, headers, secure=isinstance(stream, TrackedTlsStream))
+            response = await self._endpoints(request) if request is not None else sentence(400, "this is no address")
         except Exception:
             log.exception("cannot answer %s %s", start.method, start.path)
             response = Response(500, "text/plain; charset=utf-8", b"the agent failed at this request; its log says why\n")
@@ -181,6 +179,15 @@ class HttpServer:
             connection.write_headers(line, fields)
             connection.write(body)               # as it is: slow readers share one body instead of holding a copy each
         connection.finish()
+
+
+def _request(start: RequestStartLine, headers: HTTPHeaders, *, secure: bool) -> Request | None:
+    """None where the address cannot be taken apart, as ``http://[``: a stranger's fault, not one to log."""
+    try:
+        url = urlsplit(start.path)
+    except ValueError:
+        return None
+    return Request(start.method, url.path, dict(parse_qsl(url.query, keep_blank_values=True)), headers, secure)
 
 
 def _certificate(stream: TrackedStream) -> dict[str, object] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -220,6 +221,32 @@ def test_nothing_of_the_daemons_is_inherited(driver: Driver, tmp_path: Path) -> 
     assert not [target for target in held if target.startswith("socket:") or "ledger" in target]
     ours = descriptors(os.getpid())
     assert sum(target.startswith("pipe:") for target in held if target not in (ours["1"], ours["2"])) == 2
+
+
+def test_a_shortage_of_descriptors_is_waited_out(driver: Driver, clock: HeldClock, caplog: pytest.LogCaptureFixture) -> None:
+    """The pipes of a new child cannot be made: the daemon goes on, and tries again when its pause is over."""
+    driver.show(A)
+    probe = driver.probe(clock)
+    look(probe)
+    os.kill(pid_of(probe), signal.SIGKILL)
+    assert probe.read() is None
+    clock.advance(NS_PER_S)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        answer = probe.read()
+        with pytest.raises(SourceError, match=r"cannot be started: .*Too many open files; look at the limits"):
+            probe.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (answer, probe.state, probe.restarts) == (None, "waiting", 0)
+    assert "Too many open files" in caplog.text
+    assert probe.read() is None                               # its pause has doubled
+    clock.advance(2 * NS_PER_S)
+    look(probe)
+    assert probe.restarts == 1
 
 
 @pytest.mark.parametrize("faults", [(), (Fault("nvmlInit", hang=True),)])

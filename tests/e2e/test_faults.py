@@ -93,6 +93,25 @@ def test_a_missing_configuration_file_is_named(tmp_path: Path) -> None:
     assert "absent.toml" in the_sentence(errors)
 
 
+def test_a_default_configuration_file_that_goes_away_changes_nothing(tmp_path: Path) -> None:
+    """A file found in its usual place, moved away by whoever replaces it at that moment: the prices stay."""
+    (tmp_path / "gpu-finops.toml").write_text(PRICED)
+    daemon = Daemon(tmp_path / "run", config=PRICED)
+    command = [sys.executable, "-P", "-m", "agent", "run", "--source", "simulated", "--state.dir", str(daemon.state),
+               "--web.listen-address", f"127.0.0.1:{daemon.port}"]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, cwd=tmp_path, stderr=log) as daemon.process:
+        try:
+            until(daemon.first_cost, "the first cost")
+            (tmp_path / "gpu-finops.toml").unlink()
+            daemon.signal(signal.SIGHUP)
+            until(lambda: "configuration " in (tmp_path / "log").read_text(), "the reload")
+            assert "gpu-finops.toml: there is no such file" in (tmp_path / "log").read_text()
+            until(lambda: daemon.value("finops_agent_config_reload_success") == 0.0, "the failed reload to show")
+            assert daemon.value("finops_tariff_price_per_kwh") == 1.0
+        finally:
+            assert daemon.stop() == 0
+
+
 def test_an_empty_configuration_is_a_good_one(tmp_path: Path) -> None:
     (tmp_path / "empty.toml").write_text("")
     assert finops("check", str(tmp_path / "empty.toml"))[0] == 0

@@ -93,6 +93,22 @@ def test_reload_takes_post_only_and_not_from_another_site(serve):
     assert asked == [1, 1]
 
 
+@pytest.mark.parametrize("target", ["http://[", "//[x", "http://[::1/metrics"])
+def test_an_address_that_is_none_is_the_clients_fault_and_fills_no_log(serve, caplog, target):
+    with raw(serve().port) as (sock,):
+        sock.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: sock.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("origin", ["http://[", "null", "", "http://"])
+def test_an_odd_origin_may_not_reload(serve, caplog, origin):
+    asked = []
+    assert ask(serve(hooks(reload=lambda: asked.append(1))).port, "/-/reload", "POST", Origin=origin).status == 403
+    assert (asked, caplog.text) == ([], "")
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready", "/api/v1/usage", "/api/v1/snapshot"])
 def test_other_methods_are_refused_with_what_is_allowed(serve, path):
     answer = ask(serve().port, path, "DELETE")
