@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "rerate": "price a past period again with the tariffs now configured",
     "ledger": "back the ledger up; verify its sums",
     "plan": "total cost of ownership, break-even and what-if",
+    "top": "live view in the terminal",
     "exec": "energy and cost of one command",
     "record": "record what the probe reads",
     "release": "let go of the driver, so that it can be upgraded",

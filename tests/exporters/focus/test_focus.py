@@ -124,8 +124,8 @@ def test_charge_periods_are_an_hour_at_most_and_cut_at_prices_pauses_and_the_sit
     assert periods == [
         ("30T20:00", "30T20:15", "market"), ("30T20:30", "30T21:00", "market"), ("30T21:00", "30T21:30", "market"),
         ("30T21:30", "30T22:00", "market"), ("30T22:00", "30T22:45", ""), ("30T22:45", "30T23:00", "night"),
-        ("30T23:00", "30T23:15", "night"), ("30T23:30", "01T00:00", "night"), ("01T00:00", "01T01:00", "night"), ("01T01:00", "01T02:00", "night"),
-        ("01T02:00", "01T03:00", "night")]
+        ("30T23:00", "30T23:15", "night"), ("30T23:30", "01T00:00", "night"), ("01T00:00", "01T01:00", "night"),
+        ("01T01:00", "01T02:00", "night"), ("01T02:00", "01T03:00", "night")]
     for row in rows:
         start, end = instant(row["ChargePeriodStart"]), instant(row["ChargePeriodEnd"])
         assert 0 < end - start <= 3600 * NS_PER_S
