@@ -194,6 +194,17 @@ def test_a_reload_keeps_facts_and_what_was_learned() -> None:
     assert energies(shares) == {"a": 185_000 + 22_500 + 7_500, "b": 15_000, IDLE: 70_000}
 
 
+def test_what_a_holder_left_owing_is_not_asked_of_the_next() -> None:
+    watch = Watch(attribution(p1="a"))
+    watch.calibrate()
+    for _ in range(3):
+        watch.second(0, processes=uses(1))                       # the counter stands still
+    watch.second(0)
+    watch.second(400_000)                                        # nobody is there, and all of it is idle power
+    shares = watch.second(300_000, processes=uses(1))
+    assert energies(shares) == {"a": 230_000, IDLE: 70_000}
+
+
 def test_a_parked_process_pays_for_its_context_and_nothing_else() -> None:
     watch = Watch(attribution(p1="a", p2="b"))
     watch.calibrate()
