@@ -1,4 +1,4 @@
-"""``gpu-finops tariff``: the price of a kWh at an instant, and the bill of a load."""
+"""``gpu-finops tariff``: the price of a kWh at an instant, and the bill of a load. ``tariff_files.py`` has the other two."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from agent.bill import Bill, BillLine, Load, make_bill
+from agent.commands import tariff_files
 from agent.config import load
 from agent.errors import ConfigError, FinOpsError, UsageError
 from agent.instants import format_instant, parse_date_or_instant_ns, parse_instant_ns
@@ -30,7 +31,7 @@ _LOAD_LIMIT_KW = 10**9
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("tariff", help="prices and bills of a tariff")
+    parser = commands.add_parser("tariff", help="prices and bills of a tariff, and tariffs from other formats")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
     price = actions.add_parser("price", help="price per kWh at an instant, the rate's name, until when")
     price.add_argument("--at", required=True, metavar="INSTANT", help="with offset, such as 2026-07-15T13:00:00+08:00")
@@ -42,6 +43,7 @@ def add_parser(commands: Any) -> None:
     size.add_argument("--kw", metavar="X", help="a constant load")
     size.add_argument("--load", type=Path, metavar="FILE.csv", help="rows start,kw, each in force until the next")
     bill.set_defaults(run=run, act=_bill)
+    tariff_files.add_actions(actions)
     for action in (price, bill):
         action.add_argument("name", metavar="NAME", help="a tariff of the configuration")
         action.add_argument("--used-kwh", dest="used_kwh", default="0", metavar="X",

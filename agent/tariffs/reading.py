@@ -138,6 +138,9 @@ def _check_fallback(name: str, rate: Rate, terms: Terms, rates: Table) -> None:
 def _read_version(terms: Terms, zone: ZoneInfo) -> TariffVersion | None:
     table = terms.table
     table.get("valid_from")
+    if (wish := table.get("holidays")) is not None and "holidays" in terms.own_keys:
+        table.fault(wish, "is a wish, not dates, and nothing looks holidays up while it runs; have it written out with "
+                          f"gpu-finops tariff holidays {table.node.file or 'FILE'}")
     rates_node = table.get("rates")
     names: Mapping[str, Node] = rates_node.value if rates_node and isinstance(rates_node.value, dict) else {}
     rules = read_rules(table)

@@ -83,4 +83,7 @@ def _span(node: Node, faults: Faults) -> RateSpan | None:
 
 
 def _date(node: Node, faults: Faults) -> dt.date | None:
+    if node.value == "holidays":
+        faults.at(node, f"is not a date yet; have it written out with gpu-finops tariff holidays {node.file or 'FILE'}")
+        return None
     return plain_date(node, faults)
