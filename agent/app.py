@@ -74,7 +74,7 @@ class App:
         self._jobs = Jobs(self._wake.wake)
         self._roll_up = RollUp(self._ledger.path, self._kept, self._clock.utc_ns)
         hooks = Hooks(reload=self.ask_reload, ready=self.ready,
-                      usage=UsageApi(self.config.state_dir, self.config.tags.keys, self.config.timezone,
+                      usage=UsageApi(self.config.state_dir, self.config.tags.keys, lambda: self.config.timezone,
                                      lambda: self.config.idle.policy))
         self._exporters: list[Exporter] = [make(self.config.web, hooks) for make in EXPORTERS.values()]
         self._publish(self._pipeline.snapshot(stale=True))
@@ -82,6 +82,8 @@ class App:
     def _build(self, config: Config, previous: Stages | None) -> tuple[Attribution, Stages]:
         """The stages that a configuration asks for. A reload keeps what was learned: facts, carries, known workloads."""
         resolver = WorkloadResolver(config.tags, known=self._ledger.workloads())
+        if previous is not None:
+            resolver.overflowed = previous.resolver.overflowed
         attribution = Attribution(resolver.resolve, config.tags.keys, self._ledger.calibrations())
         if previous is not None:
             attribution.remember(previous.attribution)
@@ -184,6 +186,8 @@ class App:
             if config.tags.keys != self.config.tags.keys or config.state_dir != self.config.state_dir:
                 log.warning("tags.keys and state_dir take effect at the next start only")
                 config = config.keeping(self.config)
+            if (config.web, config.flush_interval_ns) != (self.config.web, self.config.flush_interval_ns):
+                log.warning("[web] and flush_interval take effect at the next start only; web.yml itself is read again at once")
             self._pipeline.journal.flush(self._clock.utc_ns())
             _, self._pipeline.stages = self._build(config, self._pipeline.stages)
             self.config = config

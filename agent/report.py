@@ -58,7 +58,8 @@ def as_csv(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, [*by, *FIGURES], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(documents(rows, by))
+    for document in documents(rows, by):              # str(Decimal("0.000000000")) is 0E-9, which sheets take for text
+        writer.writerow({name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in document.items()})
     return out.getvalue()
 
 

@@ -18,12 +18,12 @@ from agent.report import documents, figures, totals
 class UsageApi:
     """Answers one question at a time, on a thread of the server's. Raises FinOpsError with a sentence for the asker."""
 
-    def __init__(self, state_dir: Path, tag_keys: tuple[str, ...], timezone: str,
+    def __init__(self, state_dir: Path, tag_keys: tuple[str, ...], timezone: Callable[[], str],
                  idle_policy: Callable[[], str] = lambda: SEPARATE) -> None:
-        """``idle_policy`` gives the one that is configured now."""
+        """``timezone`` and ``idle_policy`` give those that are configured now."""
         self._state_dir = state_dir
         self._tag_keys = tag_keys
-        self._zone = ZoneInfo(timezone)
+        self._timezone = timezone
         self._idle_policy = idle_policy
 
     def __call__(self, query: Mapping[str, str]) -> dict[str, Any]:
@@ -33,11 +33,12 @@ class UsageApi:
         if policy not in POLICIES:
             raise UsageError(f"unknown idle_policy {policy!r}; choose from {', '.join(POLICIES)}")
         by = [key for key in query.get("by", self._tag_keys[0]).split(",") if key]
-        from_ns = parse_instant(query["from"], self._zone) if query.get("from") else None
-        to_ns = parse_instant(query["to"], self._zone) if query.get("to") else None
+        zone = ZoneInfo(self._timezone())
+        from_ns = parse_instant(query["from"], zone) if query.get("from") else None
+        to_ns = parse_instant(query["to"], zone) if query.get("to") else None
         reader = LedgerReader(self._state_dir)
         try:
-            rows = usage_with_idle(reader, from_ns, to_ns, by, self._tag_keys, self._zone, policy)
+            rows = usage_with_idle(reader, from_ns, to_ns, by, self._tag_keys, zone, policy)
         finally:
             reader.close()
         if query.get("exact") == "1":

@@ -97,6 +97,11 @@ ROWS = [
 ]
 
 
+def test_a_cost_of_nothing_is_written_with_its_digits() -> None:
+    nothing = [UsageRow(("kronos",), "CNY", 0, 0, 0, 0)]
+    assert as_csv(nothing, ["project"]).splitlines()[1] == "kronos,0.000000,0.000000,0.000000,0.000000000,0.000000000,CNY"
+
+
 def test_reports_agree_to_the_nano_in_every_format() -> None:
     by = ["project", "month"]
     document = json.loads(as_json(ROWS, by), parse_float=Decimal)
@@ -104,8 +109,8 @@ def test_reports_agree_to_the_nano_in_every_format() -> None:
     assert document["totals"][0]["cost"] == Decimal("1.234567891")
     assert document["rows"][0]["energy_kwh"] == 2
     lines = as_csv(ROWS, by).splitlines()
-    assert lines[0] == "project,month,energy_kwh,gpu_hours,emissions_kg,cost,currency"
-    assert lines[1] == "kronos,2026-06,2.000000,3.000000,0.570000,1.234567890,CNY"
+    assert lines[0] == "project,month,energy_kwh,gpu_hours,emissions_kg,cost,cost_with_idle,currency"
+    assert lines[1] == "kronos,2026-06,2.000000,3.000000,0.570000,1.234567890,1.234567890,CNY"
     table = as_table(ROWS, by)
     assert "total" in table.splitlines()[-1]
     assert "1.2346" in table

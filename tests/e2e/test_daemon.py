@@ -157,6 +157,34 @@ def test_a_good_reload_takes_effect_and_a_bad_one_changes_nothing(tmp_path: Path
         assert daemon.value("finops_tariff_price_per_kwh") == 0.96
 
 
+def test_after_a_reload_days_are_the_new_ones_counters_go_on_and_what_must_wait_is_said(tmp_path: Path) -> None:
+    kiritimati = CONFIG.replace("Asia/Shanghai", "Pacific/Kiritimati") + "[tags]\nmax_workloads = 1\n"
+    elsewhere = kiritimati.replace("Pacific/Kiritimati", "Etc/GMT+12").replace('flush_interval = "200', 'flush_interval = "300')
+    # The two zones are 26 hours apart: it is never the same day in both.
+
+    def days(daemon: Daemon) -> set[str]:
+        return {row["day"] for row in json.loads(daemon.get("/api/v1/usage?by=day"))["rows"]}
+
+    sleep = ["sleep", "infinity"]
+    with killed(sleep, os.environ | {"FINOPS_PROJECT": "a"}) as one, killed(sleep, os.environ | {"FINOPS_PROJECT": "b"}) as two:
+        device = Device(GPU_A, power=Constant(100), processes=[Process(pid=one.pid), Process(pid=two.pid)])
+        scenario = Scenario(devices=[device], epoch_ns=boottime_ns() - 100 * 10**9)
+        with start(tmp_path, scenario, kiritimati) as daemon:
+            until(lambda: daemon.value("finops_agent_dropped_series_total") >= 1.0, "the second project to overflow")
+            before = days(daemon)
+            Scenario(devices=[Device(GPU_A, power=Constant(100))], epoch_ns=scenario.epoch_ns).write(tmp_path / "scenario")
+            until(lambda: daemon.value("finops_gpu_hidden_processes") == 0 and "finops_workload_memory_used_bytes{" not in
+                  daemon.get("/metrics").decode(), "the processes to be gone")
+            daemon.config.write_text(elsewhere)
+            daemon.signal(signal.SIGHUP)
+            until(lambda: "configuration reloaded" in daemon.errors(), "the reload")
+            ticks = daemon.value("finops_agent_ticks_total")
+            until(lambda: daemon.value("finops_agent_ticks_total") > ticks + 1, "ticks after it")
+            assert daemon.value("finops_agent_dropped_series_total") >= 1.0
+            assert before.isdisjoint(days(daemon))
+            assert "flush_interval take effect at the next start only" in daemon.errors()
+
+
 def test_a_driver_that_hangs_leaves_serving_alone_and_is_replaced(tmp_path: Path, scenario: Scenario) -> None:
     with start(tmp_path, scenario) as daemon:
         before = daemon.counters()
