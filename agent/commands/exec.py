@@ -158,19 +158,12 @@ class _Session:
         """Run it to its end; its status. Raises CannotStart."""
         started_ns = self._clock.boottime_ns()
         child = Child(command, environ)
+        self.meter.started(child.pid, started_ns)
         try:
-            self.meter.started(child.pid, started_ns)
-            while not child.wait(_pause_ns(self._clock.boottime_ns() - started_ns)):
-                reading = self._read()
-                if reading is not None:
-                    self.meter.advance(reading)
-            ended_ns = self._clock.boottime_ns()
-            self.duration_ns = ended_ns - started_ns
-            self.meter.ended(ended_ns)
-            last = self._read()
-            if last is not None:
-                self._edge(last)
+            self._follow(child, started_ns)
         finally:
+            while not child.wait(NS_PER_S):              # whatever becomes of measuring
+                continue
             child.close()
         self.meter.close_window()
         self.notes += [f"{uuid} did not answer: {why}" for uuid, why in self.meter.failed.items() if self._counts(uuid)]
@@ -179,6 +172,20 @@ class _Session:
             self.notes.append(f"processes of the command that are still on a GPU: {left}; "
                               "what they use from now on is not in the figure")
         return child.status or 0
+
+    def _follow(self, child: Child, started_ns: int) -> None:
+        while not child.wait(_pause_ns(self._clock.boottime_ns() - started_ns)):
+            reading = self._read()
+            if reading is not None:
+                self.meter.advance(reading)
+        ended_ns = self._clock.boottime_ns()
+        self.duration_ns = ended_ns - started_ns
+        self.meter.ended(ended_ns)
+        last = self._read()
+        if last is not None:
+            self._edge(last)
+        elif self._measures:
+            self.notes.append("the driver did not answer at the command's end: energy is known up to its last answer only")
 
     def close(self) -> None:
         self._probe.close()
@@ -226,13 +233,11 @@ def _pricing(config: Config) -> Pricing:
     """Prices as the daemon's. The site's energy so far, which tiers ask for, is the ledger's where this user may read it."""
     def site_energy_mj(since_ns: int) -> int:
         try:
-            reader = LedgerReader(config.state_dir)
+            with contextlib.closing(LedgerReader(config.state_dir)) as reader:
+                rows = reader.usage(since_ns, None, (), config.tags.keys, ZoneInfo(config.timezone))
         except LedgerError:
             return 0
-        try:
-            return sum(row.energy_mj for row in reader.usage(since_ns, None, (), config.tags.keys, ZoneInfo(config.timezone)))
-        finally:
-            reader.close()
+        return sum(row.energy_mj for row in rows)
 
     return Pricing(config.tariff, config.site.tariff or "", config.site.pue, config.hardware, config.carbon, {},
                    config.used_mj(site_energy_mj))

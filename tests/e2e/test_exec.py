@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.driver.scenario import Constant, Device, Instance, Process, Scenario, Square, boottime_ns, driver_environ
+from agent.exec_report import LABEL
+from tests.driver.scenario import Constant, Device, Fault, Instance, Process, Scenario, Square, boottime_ns, driver_environ
 from tests.e2e.daemon import Daemon, killed, until
 from tests.e2e.test_daemon import CONFIG
 
@@ -174,6 +175,19 @@ def test_in_a_mig_instance_the_command_has_its_part_of_the_parent(bench: Bench) 
     (device,) = bench.used["devices"]
     assert (bench.used["certainty"], device["split_methods"]) == ("split", ["mig"])
     assert 0 < bench.used["energy_joules"] < device["device_energy_joules"]
+
+
+@pytest.mark.parametrize("fault", [Fault("nvmlDeviceGetPowerUsage", hang=True), Fault("*", error=999)])
+def test_a_driver_that_hangs_or_fails_in_mid_run_changes_nothing_for_the_command(bench: Bench, fault: Fault) -> None:
+    bench.show(Device(GPU, power=Constant(400)))
+    Scenario(devices=[Device(GPU, power=Constant(400))], faults=[fault], epoch_ns=bench.epoch_ns).write(
+        bench.directory / "scenario.next")
+    done = bench.run("--gpu", "0", command=[*bench.busy(2.5), "and", "more"])
+    assert done.returncode == 0
+    assert len(done.stdout.split()) == 2
+    assert "Traceback" not in done.stderr
+    assert f"exit status 0\n{LABEL}" in done.stderr
+    assert "did not answer" in done.stderr
 
 
 def test_children_belong_to_the_command_and_those_left_behind_are_told(bench: Bench) -> None:
