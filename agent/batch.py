@@ -24,7 +24,8 @@ class Batch:
     Lists are sums in a fixed order, noted beside each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_rows: int = MAX_PENDING_ROWS) -> None:
+        self._max_rows = max_rows
         self.sequences: dict[str, int] = {}                     # session -> last sequence in here
         self.first_sequences: dict[str, int] = {}
         self.ticks = 0
@@ -42,7 +43,7 @@ class Batch:
 
     @property
     def full(self) -> bool:
-        return len(self.usage) >= MAX_PENDING_ROWS
+        return len(self.usage) >= self._max_rows
 
     def add(self, session: str, sequence: int, names: Mapping[str, str], intervals: Iterable[EnergyInterval],
             states: Mapping[str, str], charges: Sequence[Charge], meters: Mapping[str, MeterState],

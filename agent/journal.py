@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from agent.batch import Batch
+from agent.batch import MAX_PENDING_ROWS, Batch
 from agent.errors import LedgerError
 from agent.ledger import Ledger
 
@@ -16,13 +16,15 @@ class Journal:
     """Holds what is not committed yet. A batch that failed is never added to: it may be in the file after all, and only
     an unchanged one can be recognised there. So at most two wait, the failed one and the next."""
 
-    def __init__(self, ledger: Ledger, flush_interval_ns: int, committed: Callable[[Batch], None]) -> None:
+    def __init__(self, ledger: Ledger, flush_interval_ns: int, committed: Callable[[Batch], None],
+                 max_pending_rows: int = MAX_PENDING_ROWS) -> None:
         self._ledger = ledger
         self._interval_ns = flush_interval_ns
         self._committed = committed
         self._failed: Batch | None = None
         self._due_ns: int | None = None
-        self.batch = Batch()
+        self._max_pending_rows = max_pending_rows
+        self.batch = Batch(max_pending_rows)
         self.ok = True
 
     @property
@@ -48,7 +50,7 @@ class Journal:
                 self._commit(self._failed, utc_ns)
                 self._failed = None
             if self.batch.ticks:
-                batch, self.batch = self.batch, Batch()
+                batch, self.batch = self.batch, Batch(self._max_pending_rows)
                 self._failed = batch
                 self._commit(batch, utc_ns)
                 self._failed = None
