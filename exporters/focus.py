@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from agent.host_cost import BY_GPU_TIME
 from agent.ledger_focus import ChargeRow
 from agent.model import INCLUDED_IN_RENT
 from agent.units import MJ_PER_KWH, NS_PER_S
@@ -24,13 +25,8 @@ _NANO: Final = Decimal(1).scaleb(-9)
 _QUANTUM: Final = Decimal(1).scaleb(-QUANTITY_SCALE)
 _ATTO_PLACES, _FEMTO_PLACES = -18, -15
 
-# component -> the service's name, the meter, the unit that it is priced in
 _SERVICES: Final = {
-    "energy": ("GPU energy", "Energy", "kWh"),
-    "hardware": ("GPU hardware", "GPU time", "Hours"),
-    "maintenance": ("GPU maintenance", "GPU time", "Hours"),
-    "rent": ("GPU rent", "GPU time", "Hours"),
-    "host": ("Host", "Host time", "Hours"),
+    "energy": "GPU energy", "hardware": "GPU hardware", "maintenance": "GPU maintenance", "rent": "GPU rent", "host": "Host",
 }
 
 
@@ -55,10 +51,12 @@ def focus_rows(rows: Iterator[ChargeRow], account: Account) -> Iterator[dict[str
 
 
 def _focus_row(row: ChargeRow, account: Account) -> dict[str, Any]:
-    service, meter, unit = _SERVICES.get(row.component, (row.component, "Time", "Hours"))
+    service = _SERVICES.get(row.component, row.component)
+    by_energy = row.component == "energy" or bool(row.tariff)          # as Charge.price: a host may be priced by its power
+    unit, meter = ("kWh", "Energy") if by_energy else ("Hours", "Time")
     status, category = _status(row)
     cost = Decimal(row.cost_nano).scaleb(-9, _EXACT)
-    price = Decimal(row.price).scaleb(_ATTO_PLACES if row.component == "energy" else _FEMTO_PLACES, _EXACT)
+    price = Decimal(row.price).scaleb(_ATTO_PLACES if by_energy else _FEMTO_PLACES, _EXACT)
     consumed = _consumed(row, cost, price)
     quantity = _priced_quantity(cost, price, consumed) if category == "Usage" and consumed is not None else None
     if category == "Usage" and quantity is None:
@@ -67,7 +65,10 @@ def _focus_row(row: ChargeRow, account: Account) -> dict[str, Any]:
     unit_price = price if usage else None
     tags = {key: value for key, value in zip(account.tag_keys, row.workload, strict=False) if value}
     project = tags.get("project")
-    sku = row.component if row.component == "energy" else f"{row.component}/{row.device_name or 'unknown'}"
+    sku = f"{row.component}/{meter.lower()}"
+    if row.component not in {"energy", "host"}:
+        sku += f"/{row.device_name or row.uuid}"
+    rate = row.rate.removesuffix(BY_GPU_TIME).removesuffix(", ")       # the mark says how it was split, not what it costs
     return {
         "BilledCost": cost, "ContractedCost": cost, "EffectiveCost": cost, "ListCost": cost,
         "ListUnitPrice": unit_price, "ContractedUnitPrice": unit_price,
@@ -81,13 +82,13 @@ def _focus_row(row: ChargeRow, account: Account) -> dict[str, Any]:
         "CommitmentDiscountStatus": None,
         "ConsumedQuantity": consumed if usage else None, "ConsumedUnit": unit if usage else None,
         "PricingQuantity": quantity, "PricingUnit": unit if usage else None,
-        "PricingCategory": ("Dynamic" if (row.tariff, row.rate) in account.dynamic else "Standard") if usage else None,
+        "PricingCategory": ("Dynamic" if (row.tariff, rate) in account.dynamic else "Standard") if usage else None,
         "InvoiceId": None, "InvoiceIssuerName": account.site, "ProviderName": account.site, "PublisherName": account.site,
         "ResourceId": row.uuid, "ResourceName": row.device_name or None,
         "ResourceType": "MIG instance" if row.uuid.startswith("MIG-") else "GPU",
         "ServiceCategory": "Compute", "ServiceSubcategory": "Other (Compute)", "ServiceName": service,
-        "SkuId": sku, "SkuMeter": meter, "SkuPriceId": f"{sku}/{row.tariff}/{row.rate}" if row.tariff else sku,
-        "SkuPriceDetails": _json({"x_Tariff": row.tariff, "x_Rate": row.rate}) if row.tariff else None,
+        "SkuId": sku, "SkuMeter": meter, "SkuPriceId": "/".join(filter(None, (sku, row.tariff, rate))),
+        "SkuPriceDetails": _json({"x_Tariff": row.tariff, "x_Rate": rate}) if row.tariff else None,
         # A cell that began with what a user wrote could begin with a spreadsheet's formula.
         "SubAccountId": f"project/{project}" if project else None, "SubAccountName": f"Project {project}" if project else None,
         "Tags": _json(tags) if tags else None,
@@ -112,7 +113,7 @@ def _status(row: ChargeRow) -> tuple[str, str]:
 
 
 def _consumed(row: ChargeRow, cost: Decimal, price: Decimal) -> Decimal | None:
-    """kWh at the device, or hours: those that the hourly price was charged for. None where the price tells none."""
+    """kWh at the device; for all else the kWh or hours that the price was charged for. None where the price tells none."""
     if row.component == "energy":
         return _EXACT.divide(Decimal(row.energy_mj), Decimal(MJ_PER_KWH)).quantize(_QUANTUM, context=_EXACT)
     return _EXACT.divide(cost, price).quantize(_QUANTUM, context=_EXACT) if price else None

@@ -11,6 +11,7 @@ from agent import __version__
 from agent.clock import Clock, SystemClock
 from agent.config import Config
 from agent.ledger_focus import charge_rows
+from agent.pricebook import SPOT
 from agent.tariffs.series import SeriesRate
 from agent.units import NS_PER_S
 from exporters.focus import Account, focus_rows
@@ -34,4 +35,5 @@ def account_of(config: Config, now_ns: int) -> Account:
     currency = tariff.currency if tariff is not None else next((h.currency for h in config.hardware if h.currency), "")
     dynamic = {(t.name, name) for t in config.tariffs.values() for version in t.versions
                for name, rate in version.rates.items() if isinstance(rate, SeriesRate)}
+    dynamic.add(("", SPOT))
     return Account(site=config.site.name, tag_keys=config.tags.keys, currency=currency, now_ns=now_ns, dynamic=dynamic)

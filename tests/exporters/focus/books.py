@@ -7,6 +7,7 @@ from pathlib import Path
 from agent.batch import Batch
 from agent.config import Config, load
 from agent.energy import MeterState
+from agent.host_cost import HostSpan
 from agent.ledger import Ledger
 from agent.model import Share, Workload
 from agent.pricing import Pricing
@@ -42,8 +43,12 @@ years = 4
 maintenance_per_year = 777
 [[hardware]]
 gpu = "NVIDIA A100*"
-rent_per_gpu_hour = 1.79
+rent_per_gpu_hour = { csv = "rent.csv", missing = "last" }
+[host]
+idle_watts = 200
+max_watts = 500
 """
+RENTS = "start,price\n2026-06-30T00:00:00Z,1.79\n2026-06-30T23:30:00Z,2.13\n"
 # half-hours: two positive, one negative, then a known price of nothing before adders; none after that
 PRICES = """start,price
 2026-06-30T20:00:00Z,81.37
@@ -55,12 +60,14 @@ PRICES = """start,price
 
 def configure(directory: Path) -> Config:
     (directory / "prices.csv").write_text(PRICES)
+    (directory / "rent.csv").write_text(RENTS)
     (directory / "gpu-finops.toml").write_text(CONFIG)
     return load(directory / "gpu-finops.toml", {"state_dir": directory / "state"}, environ={"HOME": "/"})
 
 
 def pricing_of(config: Config) -> Pricing:
-    return Pricing(config.tariff, "spot", config.site.pue, config.hardware, config.carbon, {})
+    return Pricing(config.tariff, "spot", config.site.pue, config.hardware, config.carbon, {},
+                   host=config.host)
 
 
 def fill(config: Config, minutes: int = 7 * 60) -> None:
@@ -70,7 +77,7 @@ def fill(config: Config, minutes: int = 7 * 60) -> None:
     pricing = pricing_of(config)
     for minute in range(minutes):
         at_ns = START_NS + minute * MINUTE_NS
-        batch, charges, intervals = Batch(), [], []
+        batch, charges, intervals, shares = Batch(), [], [], []
         for uuid, workloads in ((UUID, (KRONOS, FORMULA)), (RENTED, (IDLE,)), (MIG, (NOBODY,))):
             present = [w for w in workloads if w is not KRONOS or minute // 15 not in {1, 13}]
             energy_mj = 100_003 * (minute % 7 + 1)
@@ -79,7 +86,10 @@ def fill(config: Config, minutes: int = 7 * 60) -> None:
                     uuid=uuid, workload=workload, start_utc_ns=at_ns, end_utc_ns=at_ns + MINUTE_NS, energy_mj=energy_mj,
                     gpu_ns=MINUTE_NS // len(present), method="equal", state="active")
                 charges += pricing.charge(share, NAMES[uuid])
+                shares.append(share)
             intervals.append(interval(energy_mj * len(present), MINUTE_NS, uuid=uuid, start_utc_ns=at_ns))
+        cpu_ns = {KRONOS: 7, FORMULA: 5} if minute % 2 else {}
+        charges += pricing.charge_host(HostSpan(at_ns, at_ns + MINUTE_NS, watched=True), shares, cpu_ns, 0.3)
         batch.add("s", minute, NAMES, intervals, dict.fromkeys(NAMES, "active"), charges,
                   {uuid: MeterState(boot_id="b", boottime_ns=at_ns, monotonic_ns=at_ns) for uuid in NAMES})
         ledger.commit(batch, at_ns + MINUTE_NS)

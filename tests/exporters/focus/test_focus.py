@@ -93,7 +93,7 @@ def test_energy_time_and_emissions_sum_to_the_ledger(rows: Rows, config: Config,
 
 def test_list_cost_is_list_unit_price_times_quantity_to_the_last_digit(rows: Rows) -> None:
     priced = [row for row in rows if row["ListUnitPrice"]]
-    assert {row["x_Component"] for row in priced} == {"energy", "hardware", "maintenance", "rent"}
+    assert {row["x_Component"] for row in priced} == {"energy", "hardware", "maintenance", "rent", "host"}
     with localcontext(prec=60):
         for row in priced:
             product = Decimal(row["ListUnitPrice"]) * Decimal(row["PricingQuantity"])
@@ -145,7 +145,7 @@ def test_a_month_that_begins_at_half_past_cuts_the_hour(config: Config) -> None:
 
 
 def test_no_two_rows_charge_the_same_thing_twice(rows: Rows) -> None:
-    keys = Counter((row["ResourceId"], row["Tags"], row["x_Component"], row["ChargePeriodStart"]) for row in rows)
+    keys = Counter((row["ResourceId"], row["Tags"], row["x_Component"], row["x_Rate"], row["ChargePeriodStart"]) for row in rows)
     assert set(keys.values()) == {1}
 
 
@@ -171,10 +171,10 @@ def test_energy_without_a_price_is_there_and_claims_none(rows: Rows) -> None:
 
 def test_energy_and_hardware_are_apart_and_each_service_has_one_category(rows: Rows) -> None:
     assert {row["x_Component"]: row["ServiceName"] for row in rows} == {
-        "energy": "GPU energy", "hardware": "GPU hardware", "maintenance": "GPU maintenance", "rent": "GPU rent"}
+        "energy": "GPU energy", "hardware": "GPU hardware", "maintenance": "GPU maintenance", "rent": "GPU rent", "host": "Host"}
     assert {row["ServiceCategory"] for row in rows} == {"Compute"}
     assert {(row["x_Component"], row["PricingUnit"]) for row in rows if row["PricingUnit"]} == {
-        ("energy", "kWh"), ("hardware", "Hours"), ("maintenance", "Hours"), ("rent", "Hours")}
+        ("energy", "kWh"), ("hardware", "Hours"), ("maintenance", "Hours"), ("rent", "Hours"), ("host", "kWh")}
     parents = {row["SkuPriceId"]: row["SkuId"] for row in rows}
     assert all(parents[row["SkuPriceId"]] == row["SkuId"] for row in rows)
     assert {(row["ResourceId"], row["ResourceType"]) for row in rows} == {
@@ -185,7 +185,17 @@ def test_energy_and_hardware_are_apart_and_each_service_has_one_category(rows: R
 
 def test_a_price_that_a_market_sets_is_dynamic(rows: Rows) -> None:
     assert {(row["x_Rate"], row["PricingCategory"]) for row in rows if row["ListUnitPrice"] and row["x_Rate"]} == {
-        ("market", "Dynamic"), ("night", "Standard"), ("included in rent", "Standard")}
+        ("market", "Dynamic"), ("night", "Standard"), ("included in rent", "Standard"), ("spot", "Dynamic"),
+        ("market, by GPU time", "Dynamic"), ("night, by GPU time", "Standard")}
+    hosts = {row["SkuPriceId"] for row in rows if row["x_Component"] == "host"}
+    assert hosts == {"host/energy/spot/market", "host/energy/spot/night"}
+
+
+def test_a_host_priced_by_power_is_charged_the_kwh_that_it_drew(rows: Rows) -> None:
+    night = [row for row in rows if row["x_Component"] == "host" and row["x_Rate"].startswith("night")]
+    # 200 W + 0.3 x 300 W for the 4 h 15 min from 22:45, shared over three devices
+    assert abs(sum(Decimal(row["ConsumedQuantity"]) for row in night) - Decimal("0.29") * Decimal("4.25")) < Decimal("1e-6")
+    assert {Decimal(row["ListUnitPrice"]) for row in night} == {Decimal("0.35605752")}      # (0.2113 + 0.0071) x 1.19 x 1.37
 
 
 def test_tags_are_what_was_given_and_no_cell_begins_a_formula(rows: Rows, exported: Path) -> None:
