@@ -85,8 +85,10 @@ class App:
         if previous is not None:
             resolver.overflowed = previous.resolver.overflowed
         attribution = Attribution(resolver.resolve, config.tags.keys, self._ledger.calibrations())
+        idle = IdleJudge(config.idle)
         if previous is not None:
             attribution.remember(previous.attribution)
+            idle.remember(previous.idle)
         carries = previous.pricing.carries if previous is not None else self._ledger.carries()
         pricing = Pricing(config.tariff, config.site.tariff or "", config.site.pue, config.hardware,
                           config.carbon, carries, config.used_mj(self._ledger.site_energy_mj), config.host)
@@ -95,7 +97,7 @@ class App:
         budgets.restore(self._ledger.spend(*budgets.history_ns(now_ns)), now_ns)
         return attribution, Stages(
             site=config.site.name, tag_keys=config.tags.keys, resolver=resolver, attribution=attribution, pricing=pricing,
-            idle=IdleJudge(config.idle), budgets=budgets, calibration=SensorFactors(config.calibration))
+            idle=idle, budgets=budgets, calibration=SensorFactors(config.calibration))
 
     def run(self) -> int:
         """Sample until told to stop, or until a finite source ends. Committed work is safe however this ends."""

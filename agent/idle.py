@@ -44,6 +44,10 @@ class IdleJudge:
         self._seen_ns: dict[str, list[int]] = {}      # uuid -> BOOTTIME when last seen on each rung of LADDER
         self._boot: tuple[str, int] = ("", 0)
 
+    def remember(self, previous: IdleJudge) -> None:
+        """Take over what another has seen, as a reload does: nobody falls because a price file has changed."""
+        self._seen_ns, self._boot = previous._seen_ns, previous._boot
+
     def judge(self, reading: Reading, context_power_mw: Mapping[str, int] | None = None) -> Mapping[str, str]:
         """The state of every device in the reading, by uuid. Call it with readings in order, each once.
 

@@ -98,6 +98,14 @@ def test_nothing_is_remembered_across_a_boot_or_a_clock_that_steps_back(at_s: fl
     assert judge.judge(reading(at_s, device(0.0), boot_id=boot_id))["GPU-a"] == "parked"
 
 
+def test_a_reload_keeps_what_was_seen_under_the_new_threshold() -> None:
+    before, after = IdleJudge(Idle()), IdleJudge(Idle(utilization_ratio=0.95))
+    before.judge(reading(0, device(0.9)))
+    after.remember(before)
+    assert after.judge(reading(1, device(0.0))) == {"GPU-a": "active"}
+    assert after.judge(reading(HOLD_NS // NS_PER_S, device(0.9))) == {"GPU-a": "underused"}
+
+
 def test_a_device_that_went_away_comes_back_without_a_past() -> None:
     judge = IdleJudge(Idle())
     judge.judge(reading(0, device(0.9), device(0.9, uuid="GPU-b")))
