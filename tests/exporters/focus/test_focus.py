@@ -145,7 +145,8 @@ def test_a_month_that_begins_at_half_past_cuts_the_hour(config: Config) -> None:
 
 
 def test_no_two_rows_charge_the_same_thing_twice(rows: Rows) -> None:
-    keys = Counter((row["ResourceId"], row["Tags"], row["x_Component"], row["x_Rate"], row["ChargePeriodStart"]) for row in rows)
+    names = ("ResourceId", "Tags", "x_Component", "x_Rate", "ChargePeriodStart")
+    keys = Counter(tuple(row[name] for name in names) for row in rows)
     assert set(keys.values()) == {1}
 
 
@@ -171,7 +172,8 @@ def test_energy_without_a_price_is_there_and_claims_none(rows: Rows) -> None:
 
 def test_energy_and_hardware_are_apart_and_each_service_has_one_category(rows: Rows) -> None:
     assert {row["x_Component"]: row["ServiceName"] for row in rows} == {
-        "energy": "GPU energy", "hardware": "GPU hardware", "maintenance": "GPU maintenance", "rent": "GPU rent", "host": "Host"}
+        "energy": "GPU energy", "hardware": "GPU hardware", "maintenance": "GPU maintenance", "rent": "GPU rent",
+        "host": "Host"}
     assert {row["ServiceCategory"] for row in rows} == {"Compute"}
     assert {(row["x_Component"], row["PricingUnit"]) for row in rows if row["PricingUnit"]} == {
         ("energy", "kWh"), ("hardware", "Hours"), ("maintenance", "Hours"), ("rent", "Hours"), ("host", "kWh")}
