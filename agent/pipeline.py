@@ -96,8 +96,7 @@ class Pipeline:
         statuses: list[WorkloadStatus] = []
         for interval in intervals:
             device, parts = devices[interval.uuid], instances.get(interval.uuid, ())
-            # What it is now says nothing of a time in which nobody watched: no waste is made of that.
-            shares = stages.attribution.split(interval, device, parts, {} if interval.bridged else self._states)
+            shares = stages.attribution.split(interval, device, parts, self._states)
             for share in shares:
                 charges += stages.pricing.charge(share, device.name)
             everybody += shares
