@@ -138,7 +138,8 @@ def _check_fallback(name: str, rate: Rate, terms: Terms, rates: Table) -> None:
 def _read_version(terms: Terms, zone: ZoneInfo) -> TariffVersion | None:
     table = terms.table
     table.get("valid_from")
-    if (wish := table.get("holidays")) is not None and "holidays" in terms.own_keys:
+    wish = table.get("holidays") if "holidays" in table.names() else None
+    if wish is not None and "holidays" in terms.own_keys:
         table.fault(wish, "is a wish, not dates, and nothing looks holidays up while it runs; have it written out with "
                           f"gpu-finops tariff holidays {table.node.file or 'FILE'}")
     rates_node = table.get("rates")
@@ -153,7 +154,7 @@ def _read_version(terms: Terms, zone: ZoneInfo) -> TariffVersion | None:
         _check_rules(terms, [rule for rule, _ in rules], [node for _, node in rules], names)
     levies = Levies(adders=_adders(table), tax=_tax(table), demand=_demand(table, names, named), fixed=_fixed(table))
     stand_ins = {rate.fallback for rate in terms.rates.values()}
-    if rules:
+    if written is not None and isinstance(written.value, list) and 0 < len(rules) == len(written.value):
         for name, node in names.items():
             if name not in named | stand_ins:
                 table.fault(node, f"is named by no rule{terms.note}; write a rule for it, or remove the rate")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.model import ProcessFacts
+from agent.model import ProcessCpu, ProcessFacts
 from agent.sources.processes import KEEP_READS, ProcessTable
 from agent.sources.procfs import Procfs
 from tests.agent.driver_probe import descriptors
@@ -136,3 +136,29 @@ def test_a_process_of_an_exec_keeps_its_identity() -> None:
         assert look(table, shell.pid) == ([before], ())
         table.close()
         shell.kill()
+
+
+def test_cpu_time_of_those_on_a_device_now(tmp_path: Path) -> None:
+    table = ProcessTable(Procfs(tmp_path))
+    for pid, user, system in ((11, 250, 50), (12, 7, 0), (13, 1, 1)):
+        write_stat(tmp_path, pid, pid * 100)
+        fields = ["S", "1", *["0"] * 9, str(user), str(system), *["0"] * 6, str(pid * 100), "0", "0"]
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a (job) 9) {' '.join(fields)}\n")
+    look(table, 11, 12, 13)
+    look(table, 11, 12)                          # 13 has left its device
+    (tmp_path / "12" / "stat").write_text(f"12 (other) S 1 {'0 ' * 17}4711 0 0\n")      # and 12's PID is another's
+    tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    assert table.cpu() == (ProcessCpu(11, 1_100, 300 * tick_ns),)
+    table.close()
+
+
+def test_cpu_time_is_the_kernels() -> None:
+    own = os.getpid()
+    table = ProcessTable(Procfs())
+    look(table, own)
+    before = os.times()
+    (mine,) = table.cpu()
+    after = os.times()
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    assert before.user + before.system - 2 * tick_s <= mine.cpu_ns / 1e9 <= after.user + after.system + 2 * tick_s
+    table.close()
