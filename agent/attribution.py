@@ -142,13 +142,12 @@ class Attribution:
         samples_taken = "utilization_samples" not in device.errors
         if fresh:
             now.busy, now.sampled_ns = fresh, device.boottime_ns
-        held = fresh or (now.busy if samples_taken and device.boottime_ns - now.sampled_ns <= HOLD_NS else {})
-        busy = {key: part for key, part in held.items() if key in there.halves}
+        busy = fresh.copy()
+        if not fresh and samples_taken and device.boottime_ns - now.sampled_ns <= HOLD_NS:
+            busy = {key: part for key, part in now.busy.items() if key in there.halves}
         if samples_taken or counted.keys() >= there.halves.keys():
             busy |= counted
-        resolve, facts, uuid, name = self._resolve, self._known.facts, device.uuid, device.name
-        owners = {key: resolve(facts(key), uuid, name) for key in there.halves}
-        claims = self._claims(there, busy, counted, owners)
+        claims = self._claims(device, there, busy, counted)
         if fresh and len(claims) > 1:
             error = self._errors.setdefault(device.uuid, ShareError())
             error.add(device.boottime_ns, {claim.workload: claim.busy for claim in claims if claim.busy},
@@ -162,23 +161,24 @@ class Attribution:
         parts, now.owed = by_cause(interval.energy_mj, booked_ns, power, there.held_halves, now.owed)
         return by_use(device.uuid, parts, booked_ns, there.held_halves, claims, self._nobody)
 
-    def _claims(self, there: Presence, busy: dict[Key, int], counted: Mapping[Key, int],
-                owners: Mapping[Key, Workload]) -> list[Claim]:
-        """One claim a workload, those with the most processes first seen first."""
+    def _claims(self, device: DeviceReading, there: Presence, busy: dict[Key, int],
+                counted: Mapping[Key, int]) -> list[Claim]:
+        """One claim a workload, in the order in which its first process was there."""
         halves, shared = self._without_mps_server(there.halves, busy)
+        resolve, facts, uuid, name = self._resolve, self._known.facts, device.uuid, device.name
         by_owner: dict[Workload, list[int]] = {}
         methods: dict[Workload, str] = {}
         for key, half in halves.items():
-            owner = owners[key]
+            owner = resolve(facts(key), uuid, name)
             sums = by_owner.get(owner)
             if sums is None:
                 sums = by_owner[owner] = [0, 0]
             sums[0] += half
-            part = busy.get(key)
-            if part:
-                sums[1] += part
-                found = "equal" if key in shared else "accounting" if key in counted else "sampled"
-                if methods.setdefault(owner, found) != found:
+            if key in busy:
+                sums[1] += busy[key]
+                if key in shared or key in counted:
+                    methods.setdefault(owner, "equal" if key in shared else "accounting")
+                else:
                     methods[owner] = "sampled"
         if len(by_owner) == 1:
             return [Claim(owner, "sole", *sums) for owner, sums in by_owner.items()]

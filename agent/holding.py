@@ -7,8 +7,9 @@ the row's time. What is left over was somebody's all the same, and is nobody's b
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 from msgspec import Struct
@@ -18,8 +19,10 @@ from agent.model import AccountingUse, DeviceReading, EnergyInterval, ProcessUse
 
 LOOK_US: Final = 166_667             # the driver looks about six times a second
 LOOKS_PER_S: Final = 6
+FULL: Final = 100                    # percent; rows above it are the driver's garbage
 _NS_PER_CLOCK_TICK: Final = 10_000_000
 _SLACK_NS: Final = 100_000_000       # between the driver's clock and ours
+_percent, _timestamp = attrgetter("sm_percent"), attrgetter("timestamp_us")
 
 
 class Presence(Struct, frozen=True, gc=False):
@@ -51,34 +54,34 @@ def presence(before: Sequence[Key] | None, now: Sequence[Key], between: Iterable
 
 def looks(samples: Iterable[UtilizationSample]) -> int:
     """How often the driver looked, as far as rows tell: looks that found nobody leave none."""
-    return len({sample.timestamp_us // LOOK_US for sample in samples})
+    return len({at_us // LOOK_US for at_us in set(map(_timestamp, samples))})
 
 
 def busy_by_process(device: DeviceReading, interval: EnergyInterval, before: Sequence[Key], now: Sequence[Key],
                     recent: Callable[[int], Key | None]) -> dict[Key, int]:
     """Busy time by process, in percent x looks. ``before``, ``now``: who was on the device at the interval's begin and end;
     ``recent``: which process lately had a PID. Rows above 100 % are the driver's garbage."""
-    sums: dict[int, int] = {}
-    get = sums.get
-    for sample in device.utilization_samples:
-        percent = sample.sm_percent
-        if 0 < percent <= 100:
-            pid = sample.pid
-            sums[pid] = get(pid, 0) + percent
-    if not sums:
+    rows = device.utilization_samples
+    if max(map(_percent, rows), default=0) > FULL:
+        rows = tuple(sample for sample in rows if sample.sm_percent <= FULL)
+    sums: defaultdict[int, int] = defaultdict(int)
+    for sample in rows:
+        sums[sample.pid] += sample.sm_percent
+    if not any(sums.values()):
         return {}
-    listed = {*before, *now, *keys_of(device.passed)}
+    listed = {*now, *keys_of(device.passed)} if before == now else {*before, *now, *keys_of(device.passed)}
     starts = dict(listed)
     busy: dict[Key, int] = {}
     if len(starts) < len(listed):
         for pid in sums.keys() & _repeated(listed):
             of_pid = sorted(start_ticks for other, start_ticks in listed if other == pid)
-            busy |= _by_time(pid, of_pid, device.utilization_samples, device.boottime_ns - interval.end_utc_ns)
+            busy |= _by_time(pid, of_pid, rows, device.boottime_ns - interval.end_utc_ns)
             del sums[pid]
     for pid, percent in sums.items():
-        start = starts.get(pid)
-        key = (pid, start) if start else recent(pid) or (pid, 0)
-        busy[key] = busy.get(key, 0) + percent
+        if percent:
+            start = starts.get(pid)
+            key = (pid, start) if start else recent(pid) or (pid, 0)
+            busy[key] = busy.get(key, 0) + percent
     return busy
 
 
@@ -92,7 +95,7 @@ def _by_time(pid: int, starts: list[int], samples: Iterable[UtilizationSample], 
     """The rows of a PID that several processes had: each is of the one that had started last by then."""
     busy: dict[Key, int] = {}
     for sample in samples:
-        if sample.pid == pid and 0 < sample.sm_percent <= 100:
+        if sample.pid == pid and sample.sm_percent:
             at_ns = sample.timestamp_us * 1_000 + offset_ns + _SLACK_NS
             started = [start for start in starts if start * _NS_PER_CLOCK_TICK <= at_ns]
             key = (pid, started[-1] if started else starts[0])
@@ -106,7 +109,7 @@ def accounted(device: DeviceReading, elapsed_ns: int, before: Iterable[Key], sam
     seen = {*before, *sampled}
     return {
         (use.pid, use.start_ticks): _looks_busy(use, elapsed_ns)
-        for use in device.accounting if (use.pid, use.start_ticks) not in seen and 0 < use.sm_percent <= 100
+        for use in device.accounting if (use.pid, use.start_ticks) not in seen and 0 < use.sm_percent <= FULL
     }
 
 
