@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from itertools import chain, islice
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -23,6 +24,7 @@ def export_focus(config: Config, from_ns: int | None, to_ns: int | None, output:
     """To a file with its metadata, or as CSV to stdout. Raises FinOpsError."""
     now_ns = (clock or SystemClock()).utc_ns()
     rows = focus_rows(charge_rows(config.state_dir, from_ns, to_ns, ZoneInfo(config.timezone)), account_of(config, now_ns))
+    rows = chain(list(islice(rows, 1)), rows)    # a ledger that cannot be read is told before a header is written
     if output is None:
         write_csv(sys.stdout, rows)
     else:

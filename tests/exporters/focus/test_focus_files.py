@@ -111,6 +111,21 @@ def test_an_export_that_fails_leaves_the_old_file_and_nothing_else(config: Confi
     assert sorted(path.name for path in tmp_path.iterdir()) == [name, f"{name}.metadata.json"]
 
 
+def test_who_reads_the_old_file_goes_on_reading_it(config: Config, tmp_path: Path) -> None:
+    file = tmp_path / "usage.csv"
+    file.write_text("yesterday's")
+    with file.open() as reader:
+        export_focus(config, None, None, file, HeldClock())
+        assert reader.read() == "yesterday's"
+    assert file.read_text().startswith("BilledCost,")
+
+
+def test_a_ledger_that_is_not_there_is_named(config: Config, tmp_path: Path) -> None:
+    done = program("report", "--format", "focus", "--config.file", config.file, "--state.dir", tmp_path / "none")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no ledger here; start gpu-finops run first" in done.stderr
+
+
 def test_a_directory_that_is_not_there_is_named(config: Config, tmp_path: Path) -> None:
     done = program(*options(config), "-o", tmp_path / "none" / "u.csv")
     assert done.returncode == 1
