@@ -11,7 +11,7 @@ import pytest
 from agent.model import AccountingUse, ProcessUse
 from agent.sources.procfs import Procfs
 from tests.agent.driver_probe import Driver, devices, look
-from tests.driver.scenario import Constant, Device, Fault, Instance, Junk, Process, Turn
+from tests.driver.scenario import Constant, Device, Fault, Instance, Junk, Points, Process, Turn
 
 GIB = 1 << 30
 UNSEEN = 4_000_000                       # no PID of this machine: as of another PID namespace, or of one that is gone
@@ -140,12 +140,11 @@ def test_gpm_tells_how_busy_the_device_was_between_two_looks(driver: Driver) -> 
 
 
 def test_gpm_follows_a_load_and_each_look_begins_where_the_last_ended(driver: Driver) -> None:
-    driver.show(Device("GPU-a", utilization=Constant(0) + Constant(10)))
+    driver.show(Device("GPU-a", utilization=Points((0, 10), (101, 80), (102, 30))))
     probe = driver.probe()
     devices(probe)
     ratios = []
-    for percent in (10, 80, 30):
-        driver.show(Device("GPU-a", utilization=Constant(percent)))
+    for _ in range(3):
         driver.clock.advance_s(1)
         ratios.append(devices(probe)["GPU-a"].gpm_sm_ratio)
     assert ratios == [0.1, 0.8, 0.3]
