@@ -19,6 +19,7 @@ TAKEN_KEYS = frozenset({
     "uuid", "index", "name", "driver_version", "energy_method", "state", "component", "currency", "reason", "tariff", "rate",
     "budget", "period", "window", "version", "method", "kind", "device", "direction", "code", "handler",
     "instance", "job", "le", "quantile", "gpu", "site", "day", "month", "correction",
+    "parent_uuid",
 })
 
 

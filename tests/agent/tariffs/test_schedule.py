@@ -112,3 +112,31 @@ def test_versions_begin_at_local_midnight_and_take_over_what_they_do_not_write(t
     prices = [tariff.price_at(at).atto_per_kwh * 100 // ATTO for at in (first, second - 1, second, third - 1, third)]
     assert prices == [15, 15, 25, 25, 20]
     assert tariff.next_change(second - NS_PER_HOUR) == second
+
+
+@pytest.mark.parametrize(("name", "day", "after", "utc", "hours"), [
+    ("Asia/Kathmandu", "2028-02-29", "2028-03-01", "2028-02-28T18:15", 24),        # 45 minutes, and the leap day
+    ("Asia/Kolkata", "2026-12-31", "2027-01-01", "2026-12-30T18:30", 24),          # 30 minutes, and the year's end
+    ("Pacific/Chatham", "2026-09-27", "2026-09-28", "2026-09-26T11:15", 23),       # 45 minutes, and the clocks go on
+    ("Pacific/Chatham", "2026-04-05", "2026-04-06", "2026-04-04T10:15", 25),       # and back
+    ("Australia/Lord_Howe", "2026-10-04", "2026-10-05", "2026-10-03T13:30", 23.5),
+    ("Australia/Lord_Howe", "2026-04-05", "2026-04-06", "2026-04-04T13:00", 24.5),
+    ("America/Los_Angeles", "2026-11-01", "2026-11-02", "2026-11-01T07:00", 25),
+])
+def test_a_date_is_the_local_day_whatever_the_offset(
+        tmp_path: Path, name: str, day: str, after: str, utc: str, hours: float) -> None:
+    tariff = read(tmp_path, zone(name, f'rates = {{ a = 1, b = 2 }}\nrule = [{{ rate = "b", dates = [{day}] }}, {{ rate = "a" }}]'))
+    start_ns, end_ns = local_ns(utc, "UTC"), local_ns(after, name)
+    assert tariff.next_change(start_ns - 30 * 24 * NS_PER_HOUR) == start_ns
+    assert tariff.next_change(start_ns) == end_ns == start_ns + hours * NS_PER_HOUR
+    assert [tariff.price_at(at).rate for at in (start_ns - 1, start_ns, end_ns - 1, end_ns)] == ["a", "b", "b", "a"]
+
+
+@pytest.mark.parametrize(("name", "month", "utc_start", "days"), [
+    ("Asia/Kathmandu", 1, "2026-12-31T18:15", 31), ("Asia/Shanghai", 2, "2028-01-31T16:00", 29),
+    ("America/Los_Angeles", 2, "2027-02-01T08:00", 28), ("Australia/Lord_Howe", 1, "2026-12-31T13:00", 31)])
+def test_months_and_years_turn_at_local_midnight(tmp_path: Path, name: str, month: int, utc_start: str, days: int) -> None:
+    tariff = read(tmp_path, zone(name, f'rates = {{ a = 1, b = 2 }}\nrule = [{{ rate = "b", months = [{month}] }}, {{ rate = "a" }}]'))
+    start_ns = local_ns(utc_start, "UTC")
+    assert tariff.next_change(start_ns - NS_PER_HOUR) == start_ns
+    assert tariff.next_change(start_ns) == start_ns + days * 24 * NS_PER_HOUR
