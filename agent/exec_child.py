@@ -53,7 +53,7 @@ class Child:
                 _NOT_FOUND if missing else _CANNOT_EXECUTE) from None
 
     def wait(self, timeout_ns: int) -> bool:
-        """Wait at most that long, sending signals on meanwhile; True when the command has ended."""
+        """Wait at most that long, and not past a signal, which is sent on; True when the command has ended."""
         info = signal.sigtimedwait(_TAKEN, max(0, timeout_ns) / NS_PER_S) if self.status is None else None
         while info is not None:
             if info.si_signo != signal.SIGCHLD and info.si_code != _FROM_THE_KERNEL:

@@ -86,12 +86,14 @@ def test_a_program_that_cannot_start_leaves_the_signals_alone() -> None:
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
-def test_a_wait_ends_at_once_with_the_command_and_not_before() -> None:
-    child = Child(["cat"], dict(os.environ))
+def test_a_wait_ends_with_the_command_and_not_before() -> None:
+    child = Child(["sleep", "60"], dict(os.environ))
     try:
         assert not child.wait(0)
         os.kill(child.pid, signal.SIGKILL)
-        assert child.wait(30 * NS_PER_S)
+        for _ in range(20):                              # the end of another child of ours may cut a wait short
+            if child.wait(30 * NS_PER_S):
+                break
     finally:
         child.close()
     assert child.status == 137
