@@ -125,7 +125,8 @@ def test_versions_begin_at_local_midnight_and_take_over_what_they_do_not_write(t
 ])
 def test_a_date_is_the_local_day_whatever_the_offset(
         tmp_path: Path, name: str, day: str, after: str, utc: str, hours: float) -> None:
-    tariff = read(tmp_path, zone(name, f'rates = {{ a = 1, b = 2 }}\nrule = [{{ rate = "b", dates = [{day}] }}, {{ rate = "a" }}]'))
+    rules = f'[{{ rate = "b", dates = [{day}] }}, {{ rate = "a" }}]'
+    tariff = read(tmp_path, zone(name, f"rates = {{ a = 1, b = 2 }}\nrule = {rules}"))
     start_ns, end_ns = local_ns(utc, "UTC"), local_ns(after, name)
     assert tariff.next_change(start_ns - 30 * 24 * NS_PER_HOUR) == start_ns
     assert tariff.next_change(start_ns) == end_ns == start_ns + hours * NS_PER_HOUR
@@ -136,7 +137,8 @@ def test_a_date_is_the_local_day_whatever_the_offset(
     ("Asia/Kathmandu", 1, "2026-12-31T18:15", 31), ("Asia/Shanghai", 2, "2028-01-31T16:00", 29),
     ("America/Los_Angeles", 2, "2027-02-01T08:00", 28), ("Australia/Lord_Howe", 1, "2026-12-31T13:00", 31)])
 def test_months_and_years_turn_at_local_midnight(tmp_path: Path, name: str, month: int, utc_start: str, days: int) -> None:
-    tariff = read(tmp_path, zone(name, f'rates = {{ a = 1, b = 2 }}\nrule = [{{ rate = "b", months = [{month}] }}, {{ rate = "a" }}]'))
+    rules = f'[{{ rate = "b", months = [{month}] }}, {{ rate = "a" }}]'
+    tariff = read(tmp_path, zone(name, f"rates = {{ a = 1, b = 2 }}\nrule = {rules}"))
     start_ns = local_ns(utc_start, "UTC")
     assert tariff.next_change(start_ns - NS_PER_HOUR) == start_ns
     assert tariff.next_change(start_ns) == start_ns + days * 24 * NS_PER_HOUR
