@@ -165,7 +165,7 @@ class Attribution:
                 counted: Mapping[Key, int]) -> list[Claim]:
         """One claim a workload, in the order in which its first process was there."""
         halves, shared = self._without_mps_server(there.halves, busy)
-        resolve, facts, uuid, name = self._resolve, self._known.facts, device.uuid, device.name
+        resolve, facts, uuid, name = self._resolve, self._known.all.get, device.uuid, device.name
         by_owner: dict[Workload, list[int]] = {}
         methods: dict[Workload, str] = {}
         for key, half in halves.items():

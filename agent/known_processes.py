@@ -3,6 +3,7 @@ is on a device, and a little longer, for what the driver still tells of it after
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from agent.model import ProcessFacts, Reading
@@ -50,6 +51,10 @@ class KnownProcesses:
 
     def facts(self, key: Key) -> ProcessFacts | None:
         return self._facts.get(key)
+
+    @property
+    def all(self) -> Mapping[Key, ProcessFacts]:
+        return self._facts
 
     def recent(self, pid: int) -> Key | None:
         """The process that last had a PID, if it is on a device or has only just left it."""

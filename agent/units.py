@@ -62,13 +62,11 @@ def split_integer(total: int, weights: list[int]) -> list[int]:
     whole = sum(weights)
     if whole == 0:
         weights, whole = [1] * len(weights), len(weights)
-    parts, remainders = [], []
-    for weight in weights:
-        part, remainder = divmod(total * weight, whole)
-        parts.append(part)
-        remainders.append(remainder)
+    parts = [total * weight // whole for weight in weights]
     missing = total - sum(parts)
     if missing:
-        for i in sorted(range(len(weights)), key=lambda i: -remainders[i])[:missing]:
+        remainders = [total * weight % whole for weight in weights]
+        largest_first = sorted(range(len(weights)), key=remainders.__getitem__, reverse=True)     # stable: the earlier first
+        for i in largest_first[:missing]:
             parts[i] += 1
     return parts
