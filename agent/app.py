@@ -42,7 +42,7 @@ BUDGET_SECONDS = 15
 ALIVE_NS = 10 * NS_PER_S             # feeds the watchdog in a long interval too
 FILES_SECONDS = 60
 ROLL_UP_SECONDS = 15 * 60
-CHECK_SECONDS = 6 * 60 * 60
+CHECK_SECONDS = 60 * 60
 
 
 class App:
