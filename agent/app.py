@@ -10,18 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from agent.attribution import Attribution
 from agent.budgets import BudgetBook
 from agent.clock import Clock, SystemClock
 from agent.config import Config, load
-from agent.errors import ConfigError, LedgerError, SourceEnded
+from agent.errors import ConfigError, SourceEnded
 from agent.idle import IdleJudge
 from agent.jobs import Jobs
 from agent.ledger import Ledger
-from agent.ledger_file import fault_of
-from agent.ledger_rollup import RollUp
 from agent.model import Snapshot
 from agent.notify import ServiceNotifier
 from agent.pipeline import Pipeline, Stages
@@ -31,6 +28,7 @@ from agent.running_daemon import RELEASE, RESUME
 from agent.sensor_factor import SensorFactors
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_S
+from agent.upkeep import LedgerUpkeep
 from agent.usage_api import UsageApi
 from agent.wake import WakePipe
 from exporters import EXPORTERS
@@ -41,8 +39,6 @@ log = logging.getLogger(__name__)
 BUDGET_SECONDS = 15
 ALIVE_NS = 10 * NS_PER_S             # feeds the watchdog in a long interval too
 FILES_SECONDS = 60
-ROLL_UP_SECONDS = 15 * 60
-CHECK_SECONDS = 60 * 60
 
 
 class App:
@@ -72,7 +68,7 @@ class App:
         self._pipeline = Pipeline(stages, self._ledger, self._clock, self.config.flush_interval_ns)
         self._probe = Probe(*source_of(self.config), self._clock)
         self._jobs = Jobs(self._wake.wake)
-        self._roll_up = RollUp(self._ledger.path, self._kept, self._clock.utc_ns)
+        self._upkeep = LedgerUpkeep(self._ledger, self._jobs, self._clock, lambda: (self.config.timezone, self.config.ledger))
         hooks = Hooks(reload=self.ask_reload, ready=self.ready,
                       usage=UsageApi(self.config.state_dir, self.config.tags.keys, lambda: self.config.timezone,
                                      lambda: self.config.idle.policy))
@@ -113,8 +109,7 @@ class App:
                 exporter.start()
             self._jobs.every(BUDGET_SECONDS, self._pipeline.judge_budgets, "budgets")
             self._jobs.every(FILES_SECONDS, self._reload_if_changed, "files")
-            self._jobs.beside(ROLL_UP_SECONDS, self._roll_up, "roll-up", first_s=60)
-            self._jobs.beside(CHECK_SECONDS, self._check_ledger, "ledger check", first_s=120)
+            self._upkeep.schedule()
             self._pipeline.judge_budgets()
             self._jobs.start()
             self._loop()
@@ -209,22 +204,6 @@ class App:
             self._corrections = self._ledger.corrections
             self.reload()
 
-    def _kept(self) -> tuple[ZoneInfo, int, int]:
-        kept = self.config.ledger
-        return ZoneInfo(self.config.timezone), kept.keep_quarter_hours_ns, kept.keep_hours_ns
-
-    def _check_ledger(self) -> None:
-        """Beside the ticks: a large file is not checked at the start, and any may be damaged later."""
-        fault = fault_of(self._ledger.path)
-        if fault is not None:
-            self._jobs.soon(lambda: self._give_up_ledger(fault))
-
-    def _give_up_ledger(self, fault: str) -> None:
-        try:
-            self._ledger.give_up(fault, self._clock.utc_ns())
-        except LedgerError:
-            log.exception("the ledger is damaged (%s), and a new one could not be begun; tried again at the next check", fault)
-
     def ask_reload(self) -> None:
         """Have the loop reload. From any thread."""
         self._reload_asked = True
@@ -250,7 +229,7 @@ class App:
 
     def _close(self) -> None:
         self._notifier.stopping()
-        self._roll_up.stop()
+        self._upkeep.stop()
         self._jobs.close()
         self._probe.close()
         if not self._pipeline.journal.flush(self._clock.utc_ns()):

@@ -1,0 +1,58 @@
+"""What the ledger needs beside the ticks: old rows rolled up, and a look for damage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from agent.clock import Clock
+from agent.errors import LedgerError
+from agent.jobs import Jobs
+from agent.ledger import Ledger
+from agent.ledger_file import fault_of
+from agent.ledger_rollup import RollUp
+from agent.settings import Retention
+
+log = logging.getLogger(__name__)
+
+ROLL_UP_SECONDS: Final = 15 * 60
+CHECK_SECONDS: Final = 60 * 60       # a large file is not checked at the start, and any may be damaged later
+
+
+class LedgerUpkeep:
+    """Works on the jobs' own thread; what changes the ledger in the daemon's hands is done on the tick's thread."""
+
+    def __init__(self, ledger: Ledger, jobs: Jobs, clock: Clock, kept: Callable[[], tuple[str, Retention]]) -> None:
+        """``kept`` gives the present configuration's: whose days and hours (an IANA timezone), and how long."""
+        self._ledger = ledger
+        self._path = ledger.path
+        self._jobs = jobs
+        self._clock = clock
+        self._kept = kept
+        self._roll_up = RollUp(ledger.path, self._spans_kept, clock.utc_ns)
+
+    def schedule(self) -> None:
+        """Have the work done from now on."""
+        self._jobs.beside(ROLL_UP_SECONDS, self._roll_up, "roll-up", first_s=60)
+        self._jobs.beside(CHECK_SECONDS, self._check, "ledger check", first_s=120)
+
+    def stop(self) -> None:
+        """Have a roll-up that is going on end after its present transaction."""
+        self._roll_up.stop()
+
+    def _spans_kept(self) -> tuple[ZoneInfo, int, int]:
+        timezone, kept = self._kept()
+        return ZoneInfo(timezone), kept.keep_quarter_hours_ns, kept.keep_hours_ns
+
+    def _check(self) -> None:
+        fault = fault_of(self._path)
+        if fault is not None:
+            self._jobs.soon(lambda: self._give_up(fault))
+
+    def _give_up(self, fault: str) -> None:
+        try:
+            self._ledger.give_up(fault, self._clock.utc_ns())
+        except LedgerError as error:
+            log.error("the ledger is damaged (%s), and a new one could not be begun: %s; tried again in an hour", fault, error)
