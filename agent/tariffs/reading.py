@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -17,17 +16,15 @@ from agent.settings import TariffRule
 from agent.tariffs import TARIFF_KINDS
 from agent.tariffs.base import Rate, RateContext
 from agent.tariffs.coverage import uncovered_span, unreachable_rules
-from agent.tariffs.flat import read_price
-from agent.tariffs.levies import Adder, DemandCharge, FixedCharge, Levies, Tax
+from agent.tariffs.levies_reading import read_levies
 from agent.tariffs.ruled import RuledTariff, TariffVersion
 from agent.tariffs.rules import read_rules
 from agent.tariffs.schedule import Schedule
-from agent.toml_document import Faults, Node, dotted
+from agent.toml_document import Faults, Node
 from agent.toml_table import Table, nearest, type_name
 from agent.units import NS_PER_S
 from agent.zones import read_zone
 
-_WINDOWS_NS = {f"{minutes}m": minutes * 60 * NS_PER_S for minutes in (5, 10, 15, 30, 60)}
 _SINCE_EVER_NS = -(2**63)
 _UTC = ZoneInfo("UTC")
 
@@ -138,23 +135,24 @@ def _check_fallback(name: str, rate: Rate, terms: Terms, rates: Table) -> None:
 def _read_version(terms: Terms, zone: ZoneInfo) -> TariffVersion | None:
     table = terms.table
     table.get("valid_from")
-    wish = table.get("holidays") if "holidays" in table.names() else None
-    if wish is not None and "holidays" in terms.own_keys:
+    if "holidays" in table.names() and (wish := table.get("holidays")) and "holidays" in terms.own_keys:
         table.fault(wish, "is a wish, not dates, and nothing looks holidays up while it runs; have it written out with "
                           f"gpu-finops tariff holidays {table.node.file or 'FILE'}")
     rates_node = table.get("rates")
     names: Mapping[str, Node] = rates_node.value if rates_node and isinstance(rates_node.value, dict) else {}
     rules = read_rules(table)
     named = {rule.rate for rule, _ in rules}
-    if (written := table.get("rule")) is None:
+    written = table.get("rule")
+    whole = written is not None and isinstance(written.value, list) and 0 < len(rules) == len(written.value)
+    if written is None:
         table.missing("rule", 'rule = [{ rate = "NAME" }], which rate holds when')
     elif written.value == []:
         table.fault(written, 'is empty; write [{ rate = "NAME" }], which rate holds when')
-    elif isinstance(written.value, list) and len(rules) == len(written.value):
+    elif whole:
         _check_rules(terms, [rule for rule, _ in rules], [node for _, node in rules], names)
-    levies = Levies(adders=_adders(table), tax=_tax(table), demand=_demand(table, names, named), fixed=_fixed(table))
+    levies = read_levies(table, names, named)
     stand_ins = {rate.fallback for rate in terms.rates.values()}
-    if written is not None and isinstance(written.value, list) and 0 < len(rules) == len(written.value):
+    if whole:
         for name, node in names.items():
             if name not in named | stand_ins:
                 table.fault(node, f"is named by no rule{terms.note}; write a rule for it, or remove the rate")
@@ -182,65 +180,6 @@ def _check_rules(terms: Terms, rules: list[TariffRule], nodes: list[Node], names
     if gap is not None:
         table.faults.at(table.node.value["rule"], f"no rule covers {gap}{terms.note}; end the list with a rule that has only"
                                                   f' a rate, such as {{ rate = "{rules[-1].rate}" }}')
-
-
-def _adders(table: Table) -> tuple[Adder, ...]:
-    found = []
-    for entry in table.tables("adders"):
-        name, price = entry.need_text("name", '"grid fee"'), entry.get("per_kwh")
-        if price is None:
-            entry.missing("per_kwh", "per_kwh = 0.03")
-        elif (atto := read_price(price, table.faults)) is not None:
-            found.append(Adder(name, atto))
-        entry.close()
-    return tuple(found)
-
-
-def _tax(table: Table) -> Tax | None:
-    entry = table.table("tax")
-    if entry is None or not entry.is_table:
-        return None
-    rate, included = entry.number("rate", low=0, high=1), entry.truth("included")
-    if "rate" not in entry.names():
-        entry.missing("rate", "rate = 0.19 for 19 %")
-    if "included" not in entry.names():
-        entry.missing("included", "included = true where the prices hold the tax already, else false")
-    entry.close()
-    return Tax(Fraction(rate), included) if rate is not None and included is not None else None
-
-
-def _demand(table: Table, names: Mapping[str, Node], named: set[str]) -> tuple[DemandCharge, ...]:
-    found = []
-    for entry in table.tables("demand"):
-        name = entry.need_text("name", '"maximum demand"')
-        price = entry.number("per_kw_month", low=0)
-        if "per_kw_month" not in entry.names():
-            entry.missing("per_kw_month", "per_kw_month = 42.0")
-        window = entry.need_text("window", '"15m"', _WINDOWS_NS)
-        when = entry.texts("when", names)
-        if when == () and (written := entry.get("when")) is not None and not written.value:
-            table.fault(written, "is empty and would never count; leave it out to count every window")
-        for rate in when or ():
-            if rate not in named and named:
-                table.faults.at(entry.node, f"names {rate!r}, which no rule uses; name a rate that holds at some time",
-                                dotted(entry.node.key, "when"))
-        entry.close()
-        if price is not None and window:
-            found.append(DemandCharge(name, price, _WINDOWS_NS[window], frozenset(when or ())))
-    return tuple(found)
-
-
-def _fixed(table: Table) -> tuple[FixedCharge, ...]:
-    found = []
-    for entry in table.tables("fixed"):
-        name = entry.need_text("name", '"customer charge"')
-        prices = {per: entry.number(f"per_{per}") for per in ("day", "month")}
-        given = [per for per in prices if f"per_{per}" in entry.names()]
-        if len(given) != 1:
-            table.fault(entry.node, "needs exactly one price; write per_day = 24.0 or per_month = 720.0")
-        found += [FixedCharge(name, price, per) for per, price in prices.items() if price is not None]
-        entry.close()
-    return tuple(found)
 
 
 def _check_present(terms: list[Terms], now_ns: int, faults: Faults) -> None:
