@@ -19,7 +19,7 @@ from agent.errors import ConfigError, SourceEnded
 from agent.idle import IdleJudge
 from agent.jobs import Jobs
 from agent.ledger import Ledger
-from agent.model import Snapshot
+from agent.model import Snapshot, Workload
 from agent.notify import ServiceNotifier
 from agent.pipeline import Pipeline, Stages
 from agent.pricing import Pricing
@@ -27,7 +27,7 @@ from agent.probe import Probe
 from agent.running_daemon import RELEASE, RESUME
 from agent.sensor_factor import SensorFactors
 from agent.tags.resolver import WorkloadResolver
-from agent.units import NS_PER_S
+from agent.units import NS_PER_HOUR, NS_PER_S
 from agent.upkeep import LedgerUpkeep
 from agent.usage_api import UsageApi
 from agent.wake import WakePipe
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 BUDGET_SECONDS = 15
 ALIVE_NS = 10 * NS_PER_S             # feeds the watchdog in a long interval too
 FILES_SECONDS = 60
+RETIRE_SECONDS = 60 * 60
+LISTED_NS = 30 * 24 * NS_PER_HOUR    # so long after its last use a workload has series, and a place under tags.max_workloads
 
 
 class App:
@@ -77,7 +79,7 @@ class App:
 
     def _build(self, config: Config, previous: Stages | None) -> tuple[Attribution, Stages]:
         """The stages that a configuration asks for. A reload keeps what was learned: facts, carries, known workloads."""
-        resolver = WorkloadResolver(config.tags, known=self._ledger.workloads())
+        resolver = WorkloadResolver(config.tags, known=self._recent_workloads())
         if previous is not None:
             resolver.overflowed = previous.resolver.overflowed
         attribution = Attribution(resolver.resolve, config.tags.keys, self._ledger.calibrations())
@@ -95,6 +97,13 @@ class App:
             site=config.site.name, tag_keys=config.tags.keys, resolver=resolver, attribution=attribution, pricing=pricing,
             idle=idle, budgets=budgets, calibration=SensorFactors(config.calibration))
 
+    def _recent_workloads(self) -> list[Workload]:
+        return self._ledger.workloads_since(self._clock.utc_ns() - LISTED_NS)
+
+    def _retire_workloads(self) -> None:
+        """The cap on workloads is on those of the last weeks: names that nobody uses any more make room."""
+        self._pipeline.stages.resolver.retain(self._recent_workloads())
+
     def run(self) -> int:
         """Sample until told to stop, or until a finite source ends. Committed work is safe however this ends."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -111,6 +120,7 @@ class App:
             self._jobs.every(FILES_SECONDS, self._reload_if_changed, "files")
             self._upkeep.schedule()
             self._pipeline.judge_budgets()
+            self._jobs.every(RETIRE_SECONDS, self._retire_workloads, "workloads")
             self._jobs.start()
             self._loop()
         finally:
@@ -135,6 +145,8 @@ class App:
                 self._publish(self._pipeline.tick(reading))
             if first:                    # a driver that hangs does not keep the service from starting: it serves
                 self._notifier.ready()
+                for exporter in self._exporters:
+                    log.info("%s", exporter.told)
                 first = False
             interval_ns = self.config.interval_ns
             due_ns = self._pause(due_ns + interval_ns, interval_ns)
@@ -175,7 +187,7 @@ class App:
         """Read the configuration again. A bad file changes nothing but the metric that says so."""
         self._notifier.reloading(self._clock.monotonic_ns())
         try:
-            config = load(self._config_file, self._overrides, now_ns=self._clock.utc_ns())
+            config = self._load_again()
         except ConfigError as error:
             log.error("configuration not reloaded, the old one stays:\n%s", error)
             self._pipeline.config_reload_success = False
@@ -192,6 +204,13 @@ class App:
             self._pipeline.judge_budgets()
             log.info("configuration reloaded")
         self._notifier.ready()
+
+    def _load_again(self) -> Config:
+        config = load(self._config_file, self._overrides, now_ns=self._clock.utc_ns())
+        if config.file is not None and self.config.tariff is not None and not config.file.read_text().strip():
+            raise ConfigError([f"{config.file}:1: file: is empty, and the configuration that runs has a tariff; "
+                               "write it again, or restart to go on without prices"])
+        return config
 
     def _reload_if_changed(self) -> None:
         """Tariff and carbon files are replaced by others' jobs (a day-ahead download): take them up without a signal."""

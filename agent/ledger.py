@@ -49,6 +49,7 @@ class Ledger:
         self._calibrations: dict[str, bytes] = {}
         self._carries: dict[CostKey, int] = {}
         self._corrections = 0
+        self._identity = (0, 0)
         self._lock = take_directory(state_dir)
         try:
             self._finish_replacement()
@@ -92,6 +93,12 @@ class Ledger:
         """Every workload that has a place in the ledger, oldest first."""
         self._db()
         return list(self._interned.numbers)
+
+    def workloads_since(self, since_utc_ns: int) -> list[Workload]:
+        """The workloads with a row that began at an instant or later, oldest first."""
+        rows = self._db().execute("SELECT DISTINCT workload FROM summary WHERE start_ns >= ?", (since_utc_ns,))
+        used = {number for (number,) in rows}
+        return [workload for workload, number in self._interned.numbers.items() if number in used]
 
     def site_energy_mj(self, since_utc_ns: int) -> int:
         """Device energy booked in rows that began at an instant or later."""
@@ -142,6 +149,7 @@ class Ledger:
         os.close(self._lock)
 
     def _commit(self, batch: Batch, utc_ns: int) -> None:
+        self._see_that_the_file_is_there()
         db = self._db()
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -183,6 +191,7 @@ class Ledger:
             migrate(connection, self.path)
             self._load(connection)
             self._connection = connection
+            self._identity = _identity(self.path)
         except BaseException as error:
             connection.close()
             if isinstance(error, WRONG_CONTENT):
@@ -205,9 +214,35 @@ class Ledger:
         self._calibrations = {uuid: blob for uuid, _, _, blob in devices if isinstance(blob, bytes)}
         self._corrections = _corrections(db)
 
+    def _see_that_the_file_is_there(self) -> None:
+        """A file that was removed under the open connection would take commits and keep none: begin it, and the lock,
+        anew. Raises LedgerError where another file stands in its place."""
+        if self._connection is None:
+            return
+        try:
+            if _identity(self.path) == self._identity:
+                return
+        except FileNotFoundError:
+            self._disconnect()
+            lock = take_directory(self.path.parent)
+            os.close(self._lock)
+            self._lock = lock
+            self._write_fresh()
+            self._finish_replacement()
+            log.error("%s was removed: begun anew, counters go on from the totals in memory, reports begin anew", self.path)
+            return
+        raise LedgerError(f"{self.path}: another file stands here than the one that was opened; restart to go on with it")
+
     def _replace(self, fault: str, utc_ns: int) -> None:
         """Set the file aside and put one in its place that begins with the totals in memory. The new one is whole before
         the old one goes, so that a crash in between finds one of them."""
+        self._write_fresh()
+        self.set_aside = move_aside(self.path, utc_ns)
+        self._finish_replacement()
+        log.error("%s was found damaged (%s): set aside as %s, nothing deleted; counters go on from the totals in memory, "
+                  "reports begin anew. Keep that file for recovery", self.path, fault, self.set_aside)
+
+    def _write_fresh(self) -> None:
         fresh = self.path.with_name(f"{FILE_NAME}.new")
         fresh.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
@@ -216,15 +251,16 @@ class Ledger:
             connection.execute("BEGIN IMMEDIATE")
             write_opening(connection, self._totals, self._names, self._meters, self._calibrations, self._carries)
             connection.execute("COMMIT")
-        self.set_aside = move_aside(self.path, utc_ns)
-        self._finish_replacement()
-        log.error("%s was found damaged (%s): set aside as %s, nothing deleted; counters go on from the totals in memory, "
-                  "reports begin anew. Keep that file for recovery", self.path, fault, self.set_aside)
 
     def _finish_replacement(self) -> None:
         fresh = self.path.with_name(f"{FILE_NAME}.new")
         if fresh.exists() and not self.path.exists():
             fresh.rename(self.path)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _corrections(db: sqlite3.Connection) -> int:

@@ -51,6 +51,8 @@ def parse_instant(text: str, zone: ZoneInfo) -> int:
 
 def check_keys(by: Sequence[str], tag_keys: Sequence[str]) -> None:
     """Raise UsageError, with what there is, for a key that cannot be grouped by."""
+    if len(set(by)) < len(by):
+        raise UsageError(f"cannot report by {','.join(by)}: a key is given twice; give each once")
     known = [*tag_keys, *COLUMN_KEYS, *CALENDAR_KEYS, CORRECTION_KEY]
     for key in by:
         if key not in known:

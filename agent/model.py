@@ -296,3 +296,4 @@ class Snapshot(Struct, frozen=True):
     tariff: TariffStatus | None
     host: HostReading | None
     agent: AgentStatus
+    listed: frozenset[Workload] | None = None    # the workloads that have series; None: all. Totals hold the others too

@@ -161,6 +161,7 @@ class Pipeline:
             devices=tuple(self._device(device, stale=stale) for device in last.devices) if last else (),
             workloads=() if stale else self._workloads, totals=self._ledger.totals, budgets=self._budgets,
             tariff=stages.pricing.status(now_ns), host=last.host if last and not stale else None,
+            listed=stages.resolver.listed(),
             agent=AgentStatus(
                 version=__version__, last_sample_utc_ns=last.utc_ns if last else None, ticks=self._ticks,
                 missed_ticks=self._missed_ticks, tick_seconds=self._tick_seconds, ledger_ok=self.journal.ok,

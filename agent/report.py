@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from agent.ledger_query import UsageRow
-from agent.units import MJ_PER_KWH, NANO, NS_PER_HOUR
+from agent.units import MJ_PER_J, MJ_PER_KWH, NANO, NS_PER_HOUR
 
-FIGURES = ("energy_kwh", "gpu_hours", "emissions_kg", "cost", "cost_with_idle", "currency")
+FIGURES = ("energy_kwh", "energy_joules", "gpu_hours", "emissions_kg", "cost", "cost_with_idle", "currency")
 _UG_PER_KG = 10**9
 
 
@@ -22,11 +22,13 @@ def _ratio(amount: int, unit: int, places: int) -> Decimal:
 
 
 def figures(row: UsageRow) -> dict[str, Any]:
-    """A row's figures: energy in kWh (to 1 mWh), time in hours, emissions in kg, cost in currency units, exact."""
+    """A row's figures: energy in kWh and, exactly, in joules; time in hours; emissions in kg, None where no carbon intensity
+    was configured; cost in currency units, exactly."""
     return {
-        "energy_kwh": _ratio(row.energy_mj, MJ_PER_KWH, 6),
-        "gpu_hours": _ratio(row.gpu_ns, NS_PER_HOUR, 6),
-        "emissions_kg": _ratio(row.emissions_ug, _UG_PER_KG, 6),
+        "energy_kwh": _ratio(row.energy_mj, MJ_PER_KWH, 12),
+        "energy_joules": _ratio(row.energy_mj, MJ_PER_J, 3),
+        "gpu_hours": _ratio(row.gpu_ns, NS_PER_HOUR, 12),
+        "emissions_kg": _ratio(row.emissions_ug, _UG_PER_KG, 9) if row.emissions_ug else None,
         "cost": _ratio(row.cost_nano, NANO, 9),
         "cost_with_idle": _ratio(row.cost_nano + row.idle_nano, NANO, 9),
         "currency": row.currency,
@@ -59,8 +61,14 @@ def as_csv(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
     writer = csv.DictWriter(out, [*by, *FIGURES], lineterminator="\n")
     writer.writeheader()
     for document in documents(rows, by):              # str(Decimal("0.000000000")) is 0E-9, which sheets take for text
-        writer.writerow({name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in document.items()})
+        writer.writerow({name: f"{value:f}" if isinstance(value, Decimal) else _harmless(value)
+                         for name, value in document.items()})
     return out.getvalue()
+
+
+def _harmless(value: str | None) -> str:
+    """A tag as a cell that no spreadsheet takes for a formula: tags are what processes wrote."""
+    return f"'{value}" if value and value[0] in "=+-@\t\r" else value or ""
 
 
 def as_table(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
@@ -84,7 +92,8 @@ def as_table(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
 def _cells(row: UsageRow, shared: bool) -> list[str]:
     costs = [row.cost_nano, row.cost_nano + row.idle_nano] if shared else [row.cost_nano]
     return [f"{_ratio(row.energy_mj, MJ_PER_KWH, 3):,}", f"{_ratio(row.gpu_ns, NS_PER_HOUR, 2):,}",
-            f"{_ratio(row.emissions_ug, _UG_PER_KG, 3):,}", *[f"{_ratio(nano, NANO, 4):,}" for nano in costs],
+            f"{_ratio(row.emissions_ug, _UG_PER_KG, 3):,}" if row.emissions_ug else "-",
+            *[f"{_ratio(nano, NANO, 4):,}" for nano in costs],
             row.currency or "(no price)"]
 
 

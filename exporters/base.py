@@ -13,6 +13,10 @@ from agent.model import Snapshot
 class Exporter(Protocol):
     """Shows snapshots to one kind of reader. ``publish`` is called once a tick from the tick's thread and returns at once."""
 
+    @property
+    def told(self) -> str:
+        """One sentence for the log: what it does, and where."""
+
     def start(self) -> None: ...
 
     def publish(self, snapshot: Snapshot) -> None: ...

@@ -14,8 +14,8 @@ from typing import Any
 
 from prometheus_client.utils import floatToGoString
 
-from agent.model import Snapshot
-from exporters.families import FAMILIES, SELF_FAMILIES, Family, Key, label_names, label_values
+from agent.model import Snapshot, Workload
+from exporters.families import FAMILIES, SELF_FAMILIES, Family, Key, W, label_names, label_values
 from exporters.selfstatus import SelfStatus
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -72,11 +72,14 @@ class _FamilyLines:
             OPENMETRICS: f"# HELP {family.base} {escaped(family.help)}\n# TYPE {family.base} {family.type}\n{unit}",
         }
 
-    def render(self, source: Any) -> str:
-        """The family's sample lines; empty when it has no sample."""
+    def render(self, source: Any, listed: frozenset[Workload] | None) -> str:
+        """The family's sample lines; empty when it has no sample. Of a workload that is not listed there is none."""
         beginnings, scale = self._beginnings, self._family.scale
         lines = []
+        chosen = listed if W in self._family.labels else None
         for key, raw in self._family.read(source):
+            if chosen is not None and key[1] not in chosen:
+                continue
             beginning = beginnings.get(key)
             if beginning is None:
                 beginning = beginnings[key] = self._beginning(key)
@@ -155,6 +158,6 @@ class Exposition:
             self._families = [_FamilyLines(family, snapshot.tag_keys) for family in FAMILIES]
         for source, families in ((snapshot, self._families), (self._self_status(), self._self_families)):
             for lines in families:
-                block = lines.render(source)
+                block = lines.render(source, snapshot.listed)
                 if block:
                     yield lines, block

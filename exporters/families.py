@@ -216,7 +216,7 @@ FAMILIES: tuple[Family[Snapshot], ...] = (
     Family("finops_workload_gpu_seconds_total", "counter", "Device time that the workload used: its share of each second.",
            ("uuid", W), lambda s: s.totals.gpu_ns.items(), NS_PER_S, "seconds"),
     Family("finops_workload_emissions_grams_total", "counter", "CO2 equivalent of the workload's energy.",
-           ("uuid", W), lambda s: s.totals.emissions_ug.items(), UG_PER_G, "grams"),
+           ("uuid", W), lambda s: ((k, ug) for k, ug in s.totals.emissions_ug.items() if ug), UG_PER_G, "grams"),
     Family("finops_workload_cost_total", "counter", "Cost of the workload by component; negative prices are in the credit.",
            ("uuid", W, "component", "currency"), lambda s: s.totals.cost_nano.items(), NANO, _MONEY),
     Family("finops_workload_credit_total", "counter", "What negative prices and re-rating gave back to the workload.",

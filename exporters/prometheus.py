@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from agent.model import Snapshot
 from agent.settings import Web
 from exporters.base import Hooks
@@ -13,8 +11,6 @@ from exporters.exposition import Exposition
 from exporters.http import HttpServer
 from exporters.selfstatus import ProcessReader, SelfStatus
 from exporters.webconfig import WebConfigFile
-
-log = logging.getLogger(__name__)
 
 
 class PrometheusExporter:
@@ -29,13 +25,16 @@ class PrometheusExporter:
         self._server = HttpServer(web, self._endpoints_of, limits)
 
     @property
+    def told(self) -> str:
+        return f"serving costs at {self._server.url}"
+
+    @property
     def port(self) -> int:
         """Where it listens: the configured port, or the free one found for port 0."""
         return self._server.port
 
     def start(self) -> None:
         self._server.start()
-        log.info("serving costs at %s", self._server.url)
 
     def publish(self, snapshot: Snapshot) -> None:
         self._exposition.publish(snapshot)

@@ -38,6 +38,8 @@ def run(options: argparse.Namespace) -> int:
     by = [key for key in (options.by or config.tags.keys[0]).split(",") if key]
     from_ns = parse_instant(options.start, zone) if options.start else None
     to_ns = parse_instant(options.end, zone) if options.end else None
+    if from_ns is not None and to_ns is not None and from_ns >= to_ns:
+        raise UsageError(f"--from {options.start} is not before --to {options.end}; the second is not included")
     if options.format == "focus":
         if options.by or options.idle_policy:
             raise UsageError("--format focus has its own rows and no shared idle cost; leave --by and --idle-policy out")

@@ -7,7 +7,7 @@ from unicodedata import category
 
 LONGEST: Final = 128                 # characters
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-_UNFIT: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})     # control characters, lone surrogates, line and paragraph ends
+_UNFIT: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})     # controls, invisible ones, surrogates, line ends
 
 
 def label_value(raw: str) -> tuple[str, bool]:

@@ -40,6 +40,8 @@ class WorkloadResolver:
         self._unattributed = self._reserved(UNATTRIBUTED)
         self._unverified = self._reserved(UNVERIFIED)
         self._overflow = self._reserved(OVERFLOW)
+        self._always = {self._reserved(name) for name in RESERVED_PROJECTS}
+        self._listed: frozenset[Workload] | None = None
         self._known = {
             workload for workload in known
             if len(workload) == len(tags.keys) and workload[self._place] not in RESERVED_PROJECTS
@@ -52,6 +54,20 @@ class WorkloadResolver:
     def known(self) -> frozenset[Workload]:
         """The distinct workloads that have a place under the cap."""
         return frozenset(self._known)
+
+    def retain(self, recent: Iterable[Workload]) -> None:
+        """Give the places of workloads that are neither recent nor on a device now to others; those that were refused
+        may claim again."""
+        live = {workload for _, by_gpu in self._resolved.values() for workload in by_gpu.values()}
+        self._known &= live | set(recent)
+        self._listed = None
+        self._resolved = {key: entry for key, entry in self._resolved.items() if self._overflow not in entry[1].values()}
+
+    def listed(self) -> frozenset[Workload]:
+        """The workloads that have series: those with a place, and the reserved ones."""
+        if self._listed is None or len(self._listed) != len(self._known) + len(self._always):
+            self._listed = frozenset(self._known | self._always)
+        return self._listed
 
     def resolve(self, facts: ProcessFacts | None, gpu_uuid: str, gpu_name: str) -> Workload:
         """As ``workload``, remembered for as long as the process and its facts are the same."""

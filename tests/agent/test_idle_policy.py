@@ -61,7 +61,7 @@ def test_the_published_example_with_the_raw_figures_beside(policy: str, figures:
     assert {name: row["cost"] for name, row in found.items()} == {"a": 60, "b": 30, "c": 10, IDLE: 50}
     assert [(total.cost_nano, total.idle_nano) for total in totals(rows)] == [(150 * NANO, 0)]
     header = as_csv(rows, ("project",)).splitlines()[0]
-    assert header == "project,energy_kwh,gpu_hours,emissions_kg,cost,cost_with_idle,currency"
+    assert header == "project,energy_kwh,energy_joules,gpu_hours,emissions_kg,cost,cost_with_idle,currency"
     assert ("with idle" in as_table(rows, ("project",))) == (policy != SEPARATE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -242,3 +243,31 @@ def test_readers_read_beside_the_writer(tmp_path: Path) -> None:
 def test_there_is_a_sentence_where_there_is_no_ledger(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="no ledger here"):
         LedgerReader(tmp_path)
+
+
+def test_a_ledger_removed_under_the_daemon_is_begun_anew_from_memory(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    ledger = Ledger(state, NOON_NS)
+    ledger.commit(batch(0, 1), NOON_NS)
+    shutil.rmtree(state)
+    ledger.commit(batch(2), NOON_NS)
+    assert ledger.totals.device_energy_mj == {UUID: 2_100}
+    with pytest.raises(LedgerError, match=f"process {os.getpid()}"):      # the directory is held again
+        Ledger(state, NOON_NS)
+    ledger.close()
+    totals, again = reopened(state)
+    assert totals.device_energy_mj == {UUID: 2_100}
+    again.close()
+
+
+def test_another_file_in_the_ledgers_place_is_not_written_to(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, NOON_NS)
+    ledger.commit(batch(0), NOON_NS)
+    restored = tmp_path / "restored"
+    restored.write_bytes(b"a backup that somebody put back")
+    restored.rename(tmp_path / FILE_NAME)
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="another file stands here"):
+            ledger.commit(batch(1), NOON_NS)
+    assert (tmp_path / FILE_NAME).read_bytes() == b"a backup that somebody put back"
+    ledger.close()

@@ -99,7 +99,8 @@ ROWS = [
 
 def test_a_cost_of_nothing_is_written_with_its_digits() -> None:
     nothing = [UsageRow(("kronos",), "CNY", 0, 0, 0, 0)]
-    assert as_csv(nothing, ["project"]).splitlines()[1] == "kronos,0.000000,0.000000,0.000000,0.000000000,0.000000000,CNY"
+    written = as_csv(nothing, ["project"]).splitlines()[1]
+    assert written == "kronos,0.000000000000,0.000,0.000000000000,,0.000000000,0.000000000,CNY"
 
 
 def test_reports_agree_to_the_nano_in_every_format() -> None:
@@ -109,8 +110,11 @@ def test_reports_agree_to_the_nano_in_every_format() -> None:
     assert document["totals"][0]["cost"] == Decimal("1.234567891")
     assert document["rows"][0]["energy_kwh"] == 2
     lines = as_csv(ROWS, by).splitlines()
-    assert lines[0] == "project,month,energy_kwh,gpu_hours,emissions_kg,cost,cost_with_idle,currency"
-    assert lines[1] == "kronos,2026-06,2.000000,3.000000,0.570000,1.234567890,1.234567890,CNY"
+    assert lines[0] == "project,month,energy_kwh,energy_joules,gpu_hours,emissions_kg,cost,cost_with_idle,currency"
+    assert lines[1] == ("kronos,2026-06,2.000000000000,7200000.000,3.000000000000,0.570000000,"
+                        "1.234567890,1.234567890,CNY")
+    assert lines[2].startswith("'=cmd(),")                    # no formula for a spreadsheet to run
+    assert [row["emissions_kg"] for row in document["rows"]] == [Decimal("0.57"), None]      # unknown is not zero
     table = as_table(ROWS, by)
     assert "total" in table.splitlines()[-1]
     assert "1.2346" in table

@@ -151,6 +151,10 @@ def test_a_good_reload_takes_effect_and_a_bad_one_changes_nothing(tmp_path: Path
         until(lambda: daemon.value("finops_agent_config_reload_success") == 0.0, "the failed reload to show")
         assert daemon.value("finops_tariff_price_per_kwh") == 2.0
         assert "gpu-finops.toml:1: interval" in daemon.errors()
+        daemon.config.write_text("")                            # as an editor leaves it in mid-save
+        daemon.get("/-/reload", method="POST")
+        until(lambda: "is empty" in daemon.errors(), "the empty file to be refused")
+        assert daemon.value("finops_tariff_price_per_kwh") == 2.0
         daemon.config.write_text(CONFIG)
         daemon.get("/-/reload", method="POST")
         until(lambda: daemon.value("finops_agent_config_reload_success") == 1.0, "the mended reload")

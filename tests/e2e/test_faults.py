@@ -65,6 +65,7 @@ def test_no_driver_names_the_way_on(tmp_path: Path) -> None:
     status, errors = start(tmp_path, "--source", "auto", environ={"LD_LIBRARY_PATH": str(tmp_path)})
     assert status == 1
     assert "--source simulated" in the_sentence(errors)
+    assert "serving" not in errors
 
 
 @pytest.mark.parametrize(("error", "words"), [
@@ -226,7 +227,8 @@ def test_sigterm_in_mid_tick_commits_what_was_read_and_ends_well(tmp_path: Path)
 
 
 @pytest.mark.parametrize("arguments", [
-    ["frobnicate"], ["run", "--source", "magic"], ["report", "--by", "shoe-size"], ["run", "--source", "replay"], []])
+    ["frobnicate"], ["run", "--source", "magic"], ["report", "--by", "shoe-size"], ["run", "--source", "replay"], [],
+    ["report", "--by", "project,project"], ["report", "--from", "2026-02-01", "--to", "2026-01-01"]])
 def test_wrong_usage_is_two_and_one_sentence(arguments: list[str], tmp_path: Path) -> None:
     if arguments[:1] == ["report"]:
         with Daemon(tmp_path / "agent", config=PRICED) as daemon:

@@ -52,7 +52,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     with killed(["sleep", "infinity"], environ) as worker:
         Scenario(
             devices=[
-                Device(BUSY, power=Constant(650), utilization=Constant(95), processes=[Process(pid=worker.pid, sm=Constant(95))]),
+                Device(BUSY, power=Constant(650), utilization=Constant(95),
+                       processes=[Process(pid=worker.pid, sm=Constant(95))]),
                 Device(IDLE, power=Constant(70)),
             ],
             epoch_ns=boottime_ns() - 10**12,
@@ -66,7 +67,8 @@ def test_idle_and_overspent_reach_the_webhook_and_prometheus_agrees_with_the_led
     with (
         webhook() as hook,
         alertmanager(tmp_path / "alertmanager", hook.url) as alertmanager_url,
-        prometheus(tmp_path / "prometheus", f"127.0.0.1:{daemon.port}", rules=rules, alertmanager_url=alertmanager_url) as server,
+        prometheus(tmp_path / "prometheus", f"127.0.0.1:{daemon.port}", rules=rules,
+                   alertmanager_url=alertmanager_url) as server,
     ):
         idle = hook.wait_for("GpuFinopsGpuIdle", severity="warning", uuid=IDLE)
         assert "It is unallocated and costs" in idle["annotations"]["description"]

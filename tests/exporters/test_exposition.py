@@ -274,3 +274,19 @@ def test_a_hidden_proc_gives_no_number(tmp_path):
     assert ProcessReader(tmp_path).read() is None
     text = exporter(snapshots.empty(), SelfStatus()).render(TEXT)
     assert b"process_" not in text
+
+
+def test_a_workload_that_is_not_listed_has_no_series_and_its_totals_stay():
+    fixed = snapshots.fixed()
+    listed = replace(fixed, listed=frozenset({snapshots.KRONOS, snapshots.IDLE, snapshots.UNTAGGED}))
+    text = exporter(listed).render(TEXT).decode()
+    assert "kronos-small" in exporter(fixed).render(TEXT).decode()
+    assert "kronos-small" not in text
+    assert 'model="kronos-base"' in text
+    assert "__idle__" in text
+
+
+def test_emissions_without_a_carbon_intensity_have_no_series():
+    fixed = snapshots.fixed()
+    unknown = replace(fixed, totals=replace(fixed.totals, emissions_ug=dict.fromkeys(fixed.totals.energy_mj, 0)))
+    assert b"emissions" not in exporter(unknown).render(TEXT)

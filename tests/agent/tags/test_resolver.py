@@ -222,3 +222,19 @@ def test_ten_thousand_short_processes_leave_no_growth() -> None:
     resolver.resolve(seen[0], GPU, NAME)
     assert source.asked == asked + 1                   # the oldest are not
     assert resolver.known == {("alice-GPU-1", "", "", "")}
+
+
+def test_names_that_nobody_uses_any_more_make_room_for_others() -> None:
+    resolver = WorkloadResolver(Tags(max_workloads=2), known=[("old", "", "", ""), ("dormant", "", "", "")])
+    honest, live = process("honest"), process("dormant")
+    assert resolver.resolve(live, GPU, NAME)[0] == "dormant"
+    assert resolver.resolve(honest, GPU, NAME) == BEYOND
+    resolver.retain(recent=[])                        # "dormant" is on a device at this moment, "old" is not
+    assert resolver.resolve(honest, GPU, NAME)[0] == "honest"
+    assert resolver.resolve(live, GPU, NAME)[0] == "dormant"
+    assert resolver.listed() == {("honest", "", "", ""), ("dormant", "", "", ""), NOBODY, REFUSED, BEYOND, (IDLE, "", "", "")}
+    assert resolver.resolve(process("further"), GPU, NAME) == BEYOND
+
+
+def test_text_that_hides_or_turns_itself_round_is_replaced() -> None:
+    assert workload(process("kro\u202eson"))[0] == "kro\ufffdson"
