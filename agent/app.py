@@ -11,21 +11,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agent.attribution import Attribution
+from agent.attribution.attribution import Attribution
 from agent.budgets import BudgetBook
 from agent.clock import Clock, SystemClock
-from agent.config import Config, load
+from agent.config.config import Config, load
+from agent.energy.sensor_factor import SensorFactors
 from agent.errors import ConfigError, SourceEnded
 from agent.idle import IdleJudge
 from agent.jobs import Jobs
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import Snapshot, Workload
 from agent.notify import ServiceNotifier
 from agent.pipeline import Pipeline, Stages
-from agent.pricing import Pricing
+from agent.pricing.pricing import Pricing
 from agent.probe import Probe
 from agent.running_daemon import RELEASE, RESUME
-from agent.sensor_factor import SensorFactors
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_HOUR, NS_PER_S
 from agent.upkeep import LedgerUpkeep

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from agent.calendar.periods import Period, period_at
 from agent.model import BudgetStatus, Workload
-from agent.periods import Period, period_at
 from agent.settings import Budget
 from agent.units import NANO, NS_PER_HOUR, NS_PER_S
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
-from agent.ledger_query import UsageRow
+from agent.ledger.query import UsageRow
 from agent.model import IDLE, Workload
 from agent.units import split_integer
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent import __version__
-from agent.attribution import Attribution, instances_by_parent
-from agent.batch import Batch
+from agent.attribution.attribution import Attribution, instances_by_parent
 from agent.budgets import BudgetBook
 from agent.clock import Clock
-from agent.energy import EnergyMeter, method_of
-from agent.host_cost import CpuTime, host_span
+from agent.energy.metering import EnergyMeter, method_of
+from agent.energy.sensor_factor import SensorFactors
 from agent.idle import IdleJudge
-from agent.journal import Journal
-from agent.ledger import Ledger
+from agent.ledger.batch import Batch
+from agent.ledger.journal import Journal
+from agent.ledger.ledger import Ledger
 from agent.model import (
     AgentStatus,
     BudgetStatus,
@@ -27,8 +27,8 @@ from agent.model import (
     Workload,
     WorkloadStatus,
 )
-from agent.pricing import Pricing
-from agent.sensor_factor import SensorFactors
+from agent.pricing.host_cost import CpuTime, host_span
+from agent.pricing.pricing import Pricing
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_S, split_integer
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agent.ledger_query import UsageRow
+from agent.ledger.query import UsageRow
 from agent.units import MJ_PER_J, MJ_PER_KWH, NANO, NS_PER_HOUR
 
 FIGURES = ("energy_kwh", "energy_joules", "gpu_hours", "emissions_kg", "cost", "cost_with_idle", "currency")

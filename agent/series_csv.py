@@ -10,8 +10,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from agent.instants import parse_instant_ns
-from agent.toml_document import Faults
+from agent.calendar.instants import parse_instant_ns
+from agent.toml.document import Faults
 
 _MOST_DECIMALS = 9                               # with values below 1e9, every mantissa fits 64 bits
 _VALUE_LIMIT = 10**9

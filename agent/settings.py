@@ -1,4 +1,4 @@
-"""The configuration as frozen records: what each stage is told. ``agent.config`` fills them from TOML.
+"""The configuration as frozen records: what each stage is told. ``agent.config.config`` fills them from TOML.
 
 Durations are integer nanoseconds, money and prices Decimal in currency units (stages turn them into integers once).
 """

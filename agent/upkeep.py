@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 from agent.clock import Clock
 from agent.errors import LedgerError
 from agent.jobs import Jobs
-from agent.ledger import Ledger
-from agent.ledger_file import fault_of
-from agent.ledger_rollup import RollUp
+from agent.ledger.file import fault_of
+from agent.ledger.ledger import Ledger
+from agent.ledger.rollup import RollUp
 from agent.settings import Retention
 
 log = logging.getLogger(__name__)

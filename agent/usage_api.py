@@ -11,7 +11,7 @@ import msgspec
 
 from agent.errors import UsageError
 from agent.idle_policy import POLICIES, SEPARATE, usage_with_idle
-from agent.ledger_query import LedgerReader, parse_instant
+from agent.ledger.query import LedgerReader, parse_instant
 from agent.report import documents, figures, totals
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from agent.errors import FinOpsError, LedgerError, UsageError
-from agent.ledger_query import UsageRow
+from agent.ledger.query import UsageRow
 from agent.settings import Web
 
 _TIMEOUT_S = 30.0

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from agent.attribution import Attribution  # noqa: E402
+from agent.attribution.attribution import Attribution  # noqa: E402
 from agent.model import DeviceReading, EnergyInterval, ProcessFacts, ProcessUse, Reading, UtilizationSample  # noqa: E402
 from agent.settings import Tags  # noqa: E402
 from agent.sources.processes import ProcessTable  # noqa: E402

@@ -22,8 +22,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from agent.budgets import BudgetBook
-from agent.ledger import Ledger
-from agent.ledger_file import FILE_NAME
+from agent.ledger.file import FILE_NAME
+from agent.ledger.ledger import Ledger
 from agent.settings import Budget
 from agent.units import NANO, NS_PER_HOUR, NS_PER_S
 from tests.agent.records import KEYS

@@ -27,17 +27,17 @@ from zoneinfo import ZoneInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from agent.attribution import Attribution
-from agent.bill import Load, make_bill
+from agent.attribution.attribution import Attribution
 from agent.budgets import BudgetBook
 from agent.idle import IdleJudge
-from agent.ledger import Ledger
-from agent.ledger_query import LedgerReader, open_for_reading
-from agent.ledger_rollup import roll_up
-from agent.ledger_verify import verify
+from agent.ledger.ledger import Ledger
+from agent.ledger.query import LedgerReader, open_for_reading
+from agent.ledger.rollup import roll_up
+from agent.ledger.verify import verify
 from agent.model import Reading
 from agent.pipeline import Pipeline, Stages
-from agent.pricing import BUCKET_NS, Pricing
+from agent.pricing.bill import Load, make_bill
+from agent.pricing.pricing import BUCKET_NS, Pricing
 from agent.series_csv import Series
 from agent.settings import Budget, Idle, Tags
 from agent.sources.splitmix import mix

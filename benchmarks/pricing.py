@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from agent.carbon import ConstantCarbon
-from agent.config import load
-from agent.host_cost import HostSpan
+from agent.config.config import load
 from agent.model import Share
-from agent.pricing import Pricing
+from agent.pricing.carbon import ConstantCarbon
+from agent.pricing.host_cost import HostSpan
+from agent.pricing.pricing import Pricing
 from agent.settings import Hardware, Host
 from agent.units import NS_PER_S
 

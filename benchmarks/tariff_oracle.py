@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from agent.config import load
+from agent.config.config import load
 from agent.units import NS_PER_S
 from tests.agent.tariffs.minute_oracle import Spec
 from tests.agent.tariffs.random_tariffs import compare, tariff_specs

@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from agent.host_cost import BY_GPU_TIME
-from agent.ledger_focus import ChargeRow
+from agent.ledger.focus import ChargeRow
 from agent.model import INCLUDED_IN_RENT
+from agent.pricing.host_cost import BY_GPU_TIME
 from agent.units import MJ_PER_KWH, NS_PER_S
 from exporters.focus_columns import QUANTITY_SCALE
 

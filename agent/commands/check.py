@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import Clock, SystemClock
-from agent.config import load
+from agent.config.config import load
 from agent.errors import ConfigError
 from exporters.webconfig import load_webconfig
 

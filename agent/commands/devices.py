@@ -11,8 +11,8 @@ import msgspec
 
 from agent.clock import SystemClock
 from agent.commands.run import add_source_options, source_of
-from agent.config import load
-from agent.energy import method_of
+from agent.config.config import load
+from agent.energy.metering import method_of
 from agent.errors import SourceError
 from agent.model import DeviceReading, ProcessFacts, Reading
 from agent.probe import Probe

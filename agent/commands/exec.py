@@ -13,18 +13,18 @@ from zoneinfo import ZoneInfo
 
 from agent.clock import SystemClock
 from agent.commands.run import add_source_options, source_of
-from agent.config import Config, load
+from agent.config.config import Config, load
+from agent.energy.sensor_factor import SensorFactors
 from agent.errors import FinOpsError, LedgerError, UsageError
-from agent.exec_child import Child
-from agent.exec_gpus import VARIABLE as CUDA_VARIABLE
-from agent.exec_gpus import named_gpus, visible_gpus
-from agent.exec_meter import CommandMeter
-from agent.exec_report import answer, document, lines
-from agent.ledger_query import LedgerReader
+from agent.exec.child import Child
+from agent.exec.gpus import VARIABLE as CUDA_VARIABLE
+from agent.exec.gpus import named_gpus, visible_gpus
+from agent.exec.meter import CommandMeter
+from agent.exec.report import answer, document, lines
+from agent.ledger.query import LedgerReader
 from agent.model import RESERVED_PROJECTS, Reading
-from agent.pricing import Pricing
+from agent.pricing.pricing import Pricing
 from agent.probe import Probe
-from agent.sensor_factor import SensorFactors
 from agent.sources.procfs import Procfs
 from agent.tags.environ import variable
 from agent.tags.session import session_environ, session_id_environ

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 from agent import __version__
 from agent.clock import Clock, SystemClock
-from agent.config import Config
-from agent.ledger_focus import charge_rows
-from agent.pricebook import SPOT
+from agent.config.config import Config
+from agent.ledger.focus import charge_rows
+from agent.pricing.pricebook import SPOT
 from agent.tariffs.series import SeriesRate
 from agent.units import NS_PER_S
 from exporters.focus import Account, focus_rows

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agent.config import load
-from agent.ledger_backup import back_up
-from agent.ledger_file import FILE_NAME
-from agent.ledger_query import open_for_reading
-from agent.ledger_verify import verify
+from agent.config.config import load
+from agent.ledger.backup import back_up
+from agent.ledger.file import FILE_NAME
+from agent.ledger.query import open_for_reading
+from agent.ledger.verify import verify
 
 
 def add_parser(commands: Any) -> None:

@@ -12,17 +12,17 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from agent.config import Config, load
+from agent.calendar.instants import parse_date_or_instant_ns
+from agent.config.config import Config, load
 from agent.errors import ConfigError, FinOpsError
-from agent.instants import parse_date_or_instant_ns
-from agent.ledger_query import LedgerReader
-from agent.plan_hours import Run, cheapest_run, price_pieces
-from agent.plan_outcome import compute
-from agent.plan_reading import read_scenario
-from agent.plan_report import as_table, document
-from agent.plan_scenario import Estimate, Job, Scenario
+from agent.ledger.query import LedgerReader
+from agent.plan.hours import Run, cheapest_run, price_pieces
+from agent.plan.outcome import compute
+from agent.plan.reading import read_scenario
+from agent.plan.report import as_table, document
+from agent.plan.scenario import Estimate, Job, Scenario
 from agent.tariffs.ruled import RuledTariff
-from agent.toml_table import nearest
+from agent.toml.table import nearest
 from agent.units import NANO, NS_PER_HOUR
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from agent.calendar.durations import parse_duration_ns
 from agent.clock import SystemClock
 from agent.commands.run import add_source_options, source_of
-from agent.config import load
-from agent.durations import parse_duration_ns
+from agent.config.config import load
 from agent.errors import SourceEnded, UsageError
 from agent.probe import Probe
 from agent.sources.recording import Recorder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import SystemClock
-from agent.config import load
+from agent.config.config import load
 from agent.errors import FinOpsError
 from agent.running_daemon import RELEASE, RunningDaemon
 from agent.units import NS_PER_MS, NS_PER_S

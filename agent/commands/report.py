@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from agent.config import load
+from agent.config.config import load
 from agent.errors import FinOpsError, LedgerError, UsageError
 from agent.idle_policy import POLICIES, usage_with_idle
-from agent.ledger_query import LedgerReader, parse_instant
+from agent.ledger.query import LedgerReader, parse_instant
 from agent.report import FORMATS
 from agent.usage_client import ask_usage
 

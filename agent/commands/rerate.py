@@ -12,12 +12,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from agent.clock import SystemClock
-from agent.config import Config, load
+from agent.config.config import Config, load
 from agent.errors import LedgerError, UsageError
-from agent.ledger_file import FILE_NAME
-from agent.ledger_query import open_for_reading, parse_instant
-from agent.pricing import BUCKET_NS, Pricing
-from agent.rerate import Difference, Rerating, used_before
+from agent.ledger.file import FILE_NAME
+from agent.ledger.query import open_for_reading, parse_instant
+from agent.ledger.rerate import Difference, Rerating, used_before
+from agent.pricing.pricing import BUCKET_NS, Pricing
 from agent.units import NANO
 
 

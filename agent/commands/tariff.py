@@ -14,16 +14,16 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from agent.bill import Bill, BillLine, Load, make_bill
+from agent.calendar.instants import format_instant, parse_date_or_instant_ns, parse_instant_ns
 from agent.commands import tariff_files
-from agent.config import load
+from agent.config.config import load
 from agent.errors import ConfigError, FinOpsError, UsageError
-from agent.instants import format_instant, parse_date_or_instant_ns, parse_instant_ns
 from agent.model import FOREVER_NS
+from agent.pricing.bill import Bill, BillLine, Load, make_bill
 from agent.series_csv import Series, read_series
 from agent.tariffs.ruled import RuledTariff
-from agent.toml_document import Faults
-from agent.toml_table import nearest
+from agent.toml.document import Faults
+from agent.toml.table import nearest
 from agent.units import ATTO, MJ_PER_KWH
 
 _LOAD_DECIMALS = 9

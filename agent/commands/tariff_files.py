@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agent.calendar.zones import find_zone
 from agent.currencies import CURRENCIES
 from agent.errors import FinOpsError, UsageError
 from agent.tariff_import import FORMATS
 from agent.tariff_import.base import Wishes
 from agent.tariff_import.holidays import PLACEHOLDER, holiday_dates, wished, write_out
 from agent.tariff_import.tomltext import tariff_text
-from agent.zones import find_zone
 
 _YEARS = re.compile(r"([0-9]{4})(?:-([0-9]{4}))?")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from agent.config import load
-from agent.durations import parse_duration_ns
+from agent.calendar.durations import parse_duration_ns
+from agent.config.config import load
 from agent.errors import FinOpsError, UsageError
 from agent.snapshot_client import SnapshotClient, url_of
 from agent.top_screen import fit, screen

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from agent.tariff_import import octopus, urdb
 from agent.tariff_import.base import Importer
+from agent.tariff_import.octopus import read as read_octopus
+from agent.tariff_import.urdb import read as read_urdb
 
 FORMATS: Final[Mapping[str, Importer]] = {
-    "urdb": urdb.read,
-    "octopus": octopus.read,
+    "urdb": read_urdb,
+    "octopus": read_octopus,
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from agent.instants import format_instant, parse_instant_ns
+from agent.calendar.instants import format_instant, parse_instant_ns
 from agent.tariff_import.base import CSV, Imported, Wishes, number, read_json, refuse, slug
 from agent.tariff_import.tomltext import plain
 

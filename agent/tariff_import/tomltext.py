@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from agent.tariff_import.base import CSV, Imported
-from agent.toml_document import dotted
+from agent.toml.document import dotted
 
 
 def tariff_text(tariff: Imported, csv_name: str) -> str:

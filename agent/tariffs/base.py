@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from agent.file_stamps import Stamp
-from agent.toml_document import Faults, Node
+from agent.toml.document import Faults, Node
 
 
 class Price(Struct, frozen=True, gc=False):

@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from agent.model import FOREVER_NS
 from agent.tariffs.base import RateContext, RateKind
-from agent.toml_document import Faults, Node
-from agent.toml_table import plain_number
+from agent.toml.document import Faults, Node
+from agent.toml.table import plain_number
 from agent.units import atto_per_kwh
 
 HIGHEST_PRICE = 10**9                            # a price beyond this is a slip, in any currency

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from agent.tariffs.flat import read_price
 from agent.tariffs.levies import Adder, DemandCharge, FixedCharge, Levies, Tax
-from agent.toml_document import Node, dotted
-from agent.toml_table import Table
+from agent.toml.document import Node, dotted
+from agent.toml.table import Table
 from agent.units import NS_PER_S
 
 _WINDOWS_NS = {f"{minutes}m": minutes * 60 * NS_PER_S for minutes in (5, 10, 15, 30, 60)}

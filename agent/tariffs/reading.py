@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from agent.calendar.instants import format_instant, local_midnight_ns
+from agent.calendar.periods import PERIODS
+from agent.calendar.zones import read_zone
 from agent.currencies import CURRENCIES
 from agent.file_stamps import Stamp
-from agent.instants import format_instant, local_midnight_ns
-from agent.periods import PERIODS
 from agent.settings import TariffRule
 from agent.tariffs import TARIFF_KINDS
 from agent.tariffs.base import Rate, RateContext
@@ -20,10 +21,9 @@ from agent.tariffs.levies_reading import read_levies
 from agent.tariffs.ruled import RuledTariff, TariffVersion
 from agent.tariffs.rules import read_rules
 from agent.tariffs.schedule import Schedule
-from agent.toml_document import Faults, Node
-from agent.toml_table import Table, nearest, type_name
+from agent.toml.document import Faults, Node
+from agent.toml.table import Table, nearest, type_name
 from agent.units import NS_PER_S
-from agent.zones import read_zone
 
 _SINCE_EVER_NS = -(2**63)
 _UTC = ZoneInfo("UTC")

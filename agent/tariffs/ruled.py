@@ -6,8 +6,8 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
+from agent.calendar.periods import Period, period_at
 from agent.model import FOREVER_NS
-from agent.periods import Period, period_at
 from agent.tariffs.base import Price, Rate
 from agent.tariffs.levies import Levies
 from agent.tariffs.schedule import Schedule

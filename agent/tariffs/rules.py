@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from agent.settings import RateSpan, TariffRule
-from agent.toml_document import Faults, Node
-from agent.toml_table import Table, nearest, plain_date, type_name
+from agent.toml.document import Faults, Node
+from agent.toml.table import Table, nearest, plain_date, type_name
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SPAN = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")

@@ -11,8 +11,8 @@ from agent.file_stamps import file_stamp
 from agent.model import FOREVER_NS
 from agent.series_csv import Series, read_series
 from agent.tariffs.base import RateContext, RateKind
-from agent.toml_document import Node
-from agent.toml_table import Table, resolve_file
+from agent.toml.document import Node
+from agent.toml.table import Table, resolve_file
 
 _ATTO_DIGITS = 18
 _PER_UNIT_DIGITS = {"kWh": 0, "MWh": 3}          # 1 MWh is 10 ** 3 kWh

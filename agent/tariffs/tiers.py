@@ -9,8 +9,8 @@ from msgspec import Struct
 from agent.model import FOREVER_NS
 from agent.tariffs.base import RateContext, RateKind
 from agent.tariffs.flat import read_price
-from agent.toml_document import Node
-from agent.toml_table import Table
+from agent.toml.document import Node
+from agent.toml.table import Table
 from agent.units import MJ_PER_KWH
 
 

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from agent.attribution import Attribution, instances_by_parent
-from agent.energy import EnergyMeter
+from agent.attribution.attribution import Attribution, instances_by_parent
+from agent.energy.metering import EnergyMeter
 from agent.model import IDLE, UNATTRIBUTED
 from agent.settings import Tags
 from agent.sources.nvml_source import NvmlSource

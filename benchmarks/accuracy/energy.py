@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from agent.energy import EnergyMeter
+from agent.energy.metering import EnergyMeter
 from agent.sources.nvml_source import NvmlSource
 from agent.units import NS_PER_S
 from benchmarks.accuracy.driver_clock import DriverClock

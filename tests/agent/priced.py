@@ -7,12 +7,12 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from agent.batch import Batch
-from agent.config import load
-from agent.energy import MeterState
-from agent.ledger import Ledger
+from agent.config.config import load
+from agent.energy.metering import MeterState
+from agent.ledger.batch import Batch
+from agent.ledger.ledger import Ledger
 from agent.model import Share, Workload
-from agent.pricing import BUCKET_NS, Pricing
+from agent.pricing.pricing import BUCKET_NS, Pricing
 from agent.settings import Hardware
 from agent.tariffs.ruled import RuledTariff
 from agent.units import MJ_PER_KWH, NS_PER_S

@@ -15,10 +15,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from agent.attribution import Attribution
+from agent.attribution.attribution import Attribution
 from agent.budgets import BudgetBook
 from agent.idle import IdleJudge
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import (
     AccountingUse,
     DeviceReading,
@@ -29,7 +29,7 @@ from agent.model import (
     UtilizationSample,
 )
 from agent.pipeline import Pipeline, Stages
-from agent.pricing import Pricing
+from agent.pricing.pricing import Pricing
 from agent.settings import Hardware, Idle, Tags
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NANO, NS_PER_HOUR, NS_PER_MS, NS_PER_S

@@ -5,13 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-from agent.attribution import Attribution
+from agent.attribution.attribution import Attribution
 from agent.budgets import BudgetBook
 from agent.idle import IdleJudge
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import ProcessCpu, ProcessFacts, ProcessUse, Totals
 from agent.pipeline import Pipeline, Stages
-from agent.pricing import Pricing
+from agent.pricing.pricing import Pricing
 from agent.settings import Host, Idle, Tags
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_S

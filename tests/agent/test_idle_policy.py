@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.idle_policy import EVEN, POLICIES, PROPORTIONAL, SEPARATE, share, usage_with_idle
-from agent.ledger_query import UsageRow
+from agent.ledger.query import UsageRow
 from agent.model import IDLE
 from agent.report import as_csv, as_table, documents, totals
 from agent.units import NANO

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from agent.attribution import Attribution
+from agent.attribution.attribution import Attribution
 from agent.budgets import BudgetBook
 from agent.idle import IdleJudge
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.model import ProcessFacts, ProcessUse, Snapshot, Totals
 from agent.pipeline import Pipeline, Stages
-from agent.pricing import Pricing
+from agent.pricing.pricing import Pricing
 from agent.settings import Hardware, Idle, Tags
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_S

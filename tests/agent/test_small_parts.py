@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.jobs import Jobs
-from agent.ledger_query import UsageRow
+from agent.ledger.query import UsageRow
 from agent.log import JsonFormatter, LogfmtFormatter
 from agent.notify import ServiceNotifier
 from agent.report import as_csv, as_json, as_table

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from agent.clock import SystemClock
 from agent.jobs import Jobs
-from agent.ledger import Ledger
+from agent.ledger.ledger import Ledger
 from agent.settings import Retention
 from agent.upkeep import LedgerUpkeep
+from tests.agent.ledger.test_ledger_damage import damage, fall
 from tests.agent.priced import book, instant_ns, pricing, tariff
-from tests.agent.test_ledger_damage import damage, fall
 
 START_NS = instant_ns("2026-03-01")
 

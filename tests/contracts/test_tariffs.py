@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import load
+from agent.config.config import load
 from agent.tariffs import TARIFF_KINDS
 from agent.tariffs.ruled import RuledTariff
 from agent.units import MJ_PER_KWH, NS_PER_HOUR, NS_PER_S

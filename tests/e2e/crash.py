@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from agent.energy import MeterState
-from agent.ledger_file import FILE_NAME
-from agent.ledger_query import open_for_reading
-from agent.ledger_verify import verify
+from agent.energy.metering import MeterState
+from agent.ledger.file import FILE_NAME
+from agent.ledger.query import open_for_reading
+from agent.ledger.verify import verify
 from tests.e2e.daemon import Daemon, Series, until
 
 CONFIG = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import load
+from agent.config.config import load
 from tests.driver.scenario import Constant, Device, Process, Scenario, boottime_ns, driver_environ
 from tests.e2e.daemon import Daemon, until
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent.exec_report import LABEL
+from agent.exec.report import LABEL
 from tests.driver.scenario import Constant, Device, Fault, Instance, Process, Scenario, Square, boottime_ns, driver_environ
 from tests.e2e.daemon import Daemon, killed, until
 from tests.e2e.test_daemon import CONFIG

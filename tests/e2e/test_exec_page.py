@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent import exec_report
+from agent.exec import report as exec_report
 from tests.driver.scenario import Constant, Device
 from tests.e2e.test_exec import GPU, Bench, bench
 

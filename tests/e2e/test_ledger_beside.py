@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.cli import main
-from agent.ledger import Ledger
-from agent.ledger_file import FILE_NAME
+from agent.ledger.file import FILE_NAME
+from agent.ledger.ledger import Ledger
 from agent.units import NANO
 from tests.agent.priced import KRONOS, book, instant_ns, pricing, tariff
 from tests.agent.records import UUID

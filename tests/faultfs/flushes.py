@@ -18,14 +18,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from agent.batch import Batch
 from agent.errors import LedgerError
-from agent.journal import Journal
-from agent.ledger import Ledger
-from agent.ledger_file import FILE_NAME
-from agent.ledger_query import open_for_reading
-from agent.ledger_verify import verify
-from tests.agent.test_ledger import batch
+from agent.ledger.batch import Batch
+from agent.ledger.file import FILE_NAME
+from agent.ledger.journal import Journal
+from agent.ledger.ledger import Ledger
+from agent.ledger.query import open_for_reading
+from agent.ledger.verify import verify
+from tests.agent.ledger.test_ledger import batch
 
 DISK = ctypes.CDLL(None)
 FAULTS = {

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from agent.errors import FinOpsError
 from agent.model import FOREVER_NS
-from agent.plan import SAME, OwnOrRent, Server, break_even
-from agent.plan_hours import Piece, cheapest_run, price_pieces
-from agent.plan_outcome import Figure, decimal_of
-from agent.plan_scenario import Place
+from agent.plan.hours import Piece, cheapest_run, price_pieces
+from agent.plan.outcome import Figure, decimal_of
+from agent.plan.plan import SAME, OwnOrRent, Server, break_even
+from agent.plan.scenario import Place
 from agent.tariffs.base import Price
 from agent.units import ATTO, NS_PER_HOUR
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.batch import Batch
-from agent.ledger import Ledger
+from agent.ledger.batch import Batch
+from agent.ledger.ledger import Ledger
 from agent.model import Charge
 from tests.agent.plans.test_kronos import ROOT, plan
 from tests.agent.records import NOON_NS, UUID

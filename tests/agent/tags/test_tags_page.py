@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import load
+from agent.config.config import load
 from agent.model import UNATTRIBUTED, UNVERIFIED, ProcessFacts
 from agent.tags import TAG_SOURCES
 from agent.tags.resolver import WorkloadResolver

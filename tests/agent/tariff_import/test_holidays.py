@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli import main
-from agent.config import load
+from agent.config.config import load
 from agent.errors import ConfigError
 from tests.agent.tariffs.price_walk import local_ns
 

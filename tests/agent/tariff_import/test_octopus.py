@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.cli import main
-from agent.config import load
+from agent.config.config import load
 from agent.tariffs.ruled import RuledTariff
 from agent.units import ATTO, NS_PER_HOUR
 from tests.agent.tariffs.price_walk import local_ns

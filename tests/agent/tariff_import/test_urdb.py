@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.bill import Load, make_bill
 from agent.cli import main
-from agent.config import load
+from agent.config.config import load
+from agent.pricing.bill import Load, make_bill
 from agent.series_csv import read_series
-from agent.toml_document import Faults
+from agent.toml.document import Faults
 from agent.units import NS_PER_S
 from tests.agent.tariff_import.urdb_oracle import bill
 

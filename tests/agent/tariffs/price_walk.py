@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from agent.config import load
+from agent.config.config import load
 from agent.tariffs.base import Tariff
 from agent.tariffs.ruled import RuledTariff
 from agent.units import ATTO, NS_PER_HOUR, NS_PER_S

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from agent.config import load
+from agent.config.config import load
 from agent.errors import ConfigError
 from agent.tariffs.ruled import RuledTariff
 from agent.units import ATTO, MJ_PER_KWH, NS_PER_S

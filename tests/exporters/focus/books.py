@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.batch import Batch
-from agent.config import Config, load
-from agent.energy import MeterState
-from agent.host_cost import HostSpan
-from agent.ledger import Ledger
+from agent.config.config import Config, load
+from agent.energy.metering import MeterState
+from agent.ledger.batch import Batch
+from agent.ledger.ledger import Ledger
 from agent.model import Share, Workload
-from agent.pricing import Pricing
+from agent.pricing.host_cost import HostSpan
+from agent.pricing.pricing import Pricing
 from agent.units import NS_PER_S
 from tests.agent.records import UUID, interval
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.commands.focus_export import export_focus
-from agent.config import Config
+from agent.config.config import Config
 from agent.units import NS_PER_S
 from tests.exporters.focus import books
 

@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.config import Config
-from agent.ledger_file import FILE_NAME
-from agent.ledger_focus import ChargeRow, charge_rows
+from agent.config.config import Config
+from agent.ledger.file import FILE_NAME
+from agent.ledger.focus import ChargeRow, charge_rows
 from agent.units import NS_PER_S
 from exporters.focus import NO_CURRENCY, Account, focus_rows
 from exporters.focus_columns import COLUMNS

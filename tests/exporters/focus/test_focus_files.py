@@ -17,13 +17,13 @@ import pyarrow.parquet
 import pytest
 
 from agent.commands.focus_export import account_of, export_focus
-from agent.config import Config, load
+from agent.config.config import Config, load
 from agent.errors import FinOpsError
-from agent.ledger_file import FILE_NAME
-from agent.ledger_focus import charge_rows
-from agent.ledger_rollup import roll_up
-from agent.pricing import Pricing
-from agent.rerate import Rerating
+from agent.ledger.file import FILE_NAME
+from agent.ledger.focus import charge_rows
+from agent.ledger.rerate import Rerating
+from agent.ledger.rollup import roll_up
+from agent.pricing.pricing import Pricing
 from agent.units import NS_PER_S
 from exporters.focus import focus_rows
 from exporters.focus_columns import COLUMNS

@@ -1,0 +1,1 @@
+"""The configuration: strict TOML to frozen records, every fault with its line."""

@@ -1,0 +1,1 @@
+"""Readings to energy: how much each device used, and how far that is vouched for."""

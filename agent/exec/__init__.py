@@ -1,0 +1,1 @@
+"""One command's energy and cost, from the counters around it."""

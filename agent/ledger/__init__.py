@@ -1,0 +1,1 @@
+"""What is kept: committed ticks in SQLite, their totals, and what is asked of them."""

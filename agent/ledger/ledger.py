@@ -1,0 +1,268 @@
+"""The only thing that touches the disk: an SQLite file of committed ticks, and the lifetime totals over them.
+
+WAL with ``synchronous=FULL``: a commit that returned survives ``kill -9`` and a power cut. A tick is keyed by
+(session, sequence): writing it again adds nothing. Only one daemon may hold a ledger; others read it beside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from agent.energy.metering import MeterState
+from agent.errors import LedgerError
+from agent.ledger.batch import Batch, CostKey
+from agent.ledger.file import FILE_NAME, connect, is_damage, move_aside, take_directory
+from agent.ledger.schema import migrate
+from agent.ledger.totals import added, load_totals, load_workloads
+from agent.ledger.write import Interned, is_committed, write_batch, write_opening
+from agent.model import FOREVER_NS, Totals, Workload
+
+WRONG_CONTENT = (KeyError, TypeError, ValueError, msgspec.MsgspecError)      # what reading a damaged file may come to
+
+log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """The writing side. Used by one thread. ``totals`` and ``set_aside`` are what others may look at."""
+
+    def __init__(self, state_dir: Path, utc_ns: int) -> None:
+        """Open or create the ledger in a directory. Raises LedgerError with a sentence for the operator.
+
+        A file that is found damaged is renamed to ``ledger.sqlite3.corrupt-TIME`` and a new one begun;
+        ``set_aside`` then has the new name.
+        """
+        self.path = state_dir / FILE_NAME
+        self.set_aside: Path | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._totals: Totals
+        self._interned: Interned
+        self._names: dict[str, str] = {}
+        self._meters: dict[str, MeterState] = {}
+        self._calibrations: dict[str, bytes] = {}
+        self._carries: dict[CostKey, int] = {}
+        self._corrections = 0
+        self._identity = (0, 0)
+        self._lock = take_directory(state_dir)
+        try:
+            self._finish_replacement()
+            try:
+                self._open()
+            except sqlite3.Error as error:
+                if not is_damage(error, self.path):
+                    raise
+                self.set_aside = move_aside(self.path, utc_ns)
+                self._open()
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise LedgerError(f"{self.path}: {error}; see that the disk has room and is writable") from error
+        except LedgerError:
+            self.close()
+            raise
+
+    @property
+    def corrections(self) -> int:
+        """How many rows of re-ratings the totals have in them: a new number means that past costs have changed."""
+        return self._corrections
+
+    @property
+    def totals(self) -> Totals:
+        """The committed lifetime totals. A new record after each commit; never changed."""
+        return self._totals
+
+    def meters(self) -> dict[str, MeterState]:
+        """Where each device's meter stood at the last commit."""
+        return dict(self._meters)
+
+    def calibrations(self) -> dict[str, bytes]:
+        """What attribution had learned of each device at the last commit, in its own encoding."""
+        return dict(self._calibrations)
+
+    def carries(self) -> dict[CostKey, int]:
+        """What pricing's divisions had left over at the last commit."""
+        return dict(self._carries)
+
+    def workloads(self) -> list[Workload]:
+        """Every workload that has a place in the ledger, oldest first."""
+        self._db()
+        return list(self._interned.numbers)
+
+    def workloads_since(self, since_utc_ns: int) -> list[Workload]:
+        """The workloads with a row that began at an instant or later, oldest first."""
+        rows = self._db().execute("SELECT DISTINCT workload FROM summary WHERE start_ns >= ?", (since_utc_ns,))
+        used = {number for (number,) in rows}
+        return [workload for workload, number in self._interned.numbers.items() if number in used]
+
+    def site_energy_mj(self, since_utc_ns: int) -> int:
+        """Device energy booked in rows that began at an instant or later."""
+        row = self._db().execute("SELECT COALESCE(SUM(energy_mj), 0) FROM summary WHERE start_ns >= ?", (since_utc_ns,))
+        return int(row.fetchone()[0])
+
+    def spend(self, instants_ns: Sequence[int], recent_ns: int) -> list[tuple[int, Workload, str, int]]:
+        """What budgets start from: (start, workload, currency, cost). Up to ``recent_ns`` one row a workload between each
+        instant and the next, with its first start; from then on one a quarter of an hour."""
+        db = self._db()
+        names = {number: workload for workload, number in self._interned.numbers.items()}
+        select = ("SELECT MIN(start_ns), workload, currency, SUM(cost_nano) FROM summary "
+                  "WHERE start_ns >= ? AND start_ns < ? AND currency <> '' GROUP BY workload, currency")
+        edges_ns = [*sorted({instant_ns for instant_ns in instants_ns if instant_ns < recent_ns}), recent_ns]
+        rows = [row for span_ns in itertools.pairwise(edges_ns) for row in db.execute(select, span_ns)]
+        rows += db.execute(select + ", start_ns", (recent_ns, FOREVER_NS))
+        return [(start_ns, names[workload], currency, cost) for start_ns, workload, currency, cost in rows]
+
+    def commit(self, batch: Batch, utc_ns: int) -> None:
+        """Write a batch in one transaction; ``totals`` has it when this returns. A batch that is already there adds
+        nothing. A file that is found damaged now is set aside, and a new one goes on from the totals as they stand.
+        Raises LedgerError when the disk refuses; the batch may then be tried again as it is."""
+        try:
+            try:
+                self._commit(batch, utc_ns)
+            except sqlite3.Error as error:
+                self._disconnect()
+                if not is_damage(error, self.path):
+                    raise
+                self._replace(str(error), utc_ns)
+                self._commit(batch, utc_ns)
+        except (sqlite3.Error, OSError) as error:
+            self._disconnect()
+            raise LedgerError(f"{self.path}: {error}") from error
+
+    def give_up(self, fault: str, utc_ns: int) -> None:
+        """Set the file aside, because of a fault that was found beside, and go on with a new one from the totals as they
+        stand. Raises LedgerError when the disk refuses."""
+        try:
+            self._disconnect()
+            self._replace(fault, utc_ns)
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(f"{self.path}: {error}") from error
+
+    def close(self) -> None:
+        """Release the file and the directory's lock."""
+        self._disconnect()
+        os.close(self._lock)
+
+    def _commit(self, batch: Batch, utc_ns: int) -> None:
+        self._see_that_the_file_is_there()
+        db = self._db()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            known = is_committed(db, batch)
+            corrections = _corrections(db)
+            if not known:
+                write_batch(db, self._interned, batch, utc_ns)
+            db.execute("COMMIT")
+        except BaseException as error:
+            # What was interned in a transaction that failed is not in the file.
+            self._disconnect()
+            if isinstance(error, UnicodeDecodeError):        # sqlite3 could not read a text of the file, or an error about it
+                raise sqlite3.DatabaseError(f"malformed: {error!r}") from error
+            raise
+        if known or corrections != self._corrections:
+            self._load(db)
+        else:
+            self._totals = added(self._totals, batch)
+            self._carries.update((key, sums[2]) for key, sums in batch.costs.items())
+        self._names.update(batch.names)
+        self._meters.update((uuid, meter) for uuid, meter in batch.meters.items() if uuid in batch.names)
+        self._calibrations.update(batch.calibrations)
+
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._open()
+        if self._connection is None:
+            raise LedgerError(f"{self.path}: not open")
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> None:
+        connection = connect(self.path)
+        try:
+            migrate(connection, self.path)
+            self._load(connection)
+            self._connection = connection
+            self._identity = _identity(self.path)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, WRONG_CONTENT):
+                raise sqlite3.DatabaseError(f"malformed: {error!r}") from error
+            raise
+
+    def _load(self, db: sqlite3.Connection) -> None:
+        numbers = load_workloads(db)
+        totals = load_totals(db, numbers)
+        names = {number: workload for workload, number in numbers.items()}
+        devices = db.execute("SELECT uuid, name, meter, calibration FROM device").fetchall()
+        decoder = msgspec.json.Decoder(MeterState)
+        meters = {uuid: decoder.decode(meter) for uuid, _, meter, _ in devices if meter is not None}
+        carries = {
+            (uuid, names[workload], component, currency): carry for uuid, workload, component, currency, carry
+            in db.execute("SELECT uuid, workload, component, currency, carry FROM cost_total WHERE carry <> 0")}
+        self._interned = Interned(db, numbers)
+        self._totals, self._meters, self._carries = totals, meters, carries
+        self._names = {uuid: name for uuid, name, _, _ in devices}
+        self._calibrations = {uuid: blob for uuid, _, _, blob in devices if isinstance(blob, bytes)}
+        self._corrections = _corrections(db)
+
+    def _see_that_the_file_is_there(self) -> None:
+        """A file that was removed under the open connection would take commits and keep none: begin it, and the lock,
+        anew. Raises LedgerError where another file stands in its place."""
+        if self._connection is None:
+            return
+        try:
+            if _identity(self.path) == self._identity:
+                return
+        except FileNotFoundError:
+            self._disconnect()
+            lock = take_directory(self.path.parent)
+            os.close(self._lock)
+            self._lock = lock
+            self._write_fresh()
+            self._finish_replacement()
+            log.error("%s was removed: begun anew, counters go on from the totals in memory, reports begin anew", self.path)
+            return
+        raise LedgerError(f"{self.path}: another file stands here than the one that was opened; restart to go on with it")
+
+    def _replace(self, fault: str, utc_ns: int) -> None:
+        """Set the file aside and put one in its place that begins with the totals in memory. The new one is whole before
+        the old one goes, so that a crash in between finds one of them."""
+        self._write_fresh()
+        self.set_aside = move_aside(self.path, utc_ns)
+        self._finish_replacement()
+        log.error("%s was found damaged (%s): set aside as %s, nothing deleted; counters go on from the totals in memory, "
+                  "reports begin anew. Keep that file for recovery", self.path, fault, self.set_aside)
+
+    def _write_fresh(self) -> None:
+        fresh = self.path.with_name(f"{FILE_NAME}.new")
+        fresh.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            migrate(connection, fresh)
+            connection.execute("BEGIN IMMEDIATE")
+            write_opening(connection, self._totals, self._names, self._meters, self._calibrations, self._carries)
+            connection.execute("COMMIT")
+
+    def _finish_replacement(self) -> None:
+        fresh = self.path.with_name(f"{FILE_NAME}.new")
+        if fresh.exists() and not self.path.exists():
+            fresh.rename(self.path)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _corrections(db: sqlite3.Connection) -> int:
+    """How many rows re-ratings have written: where that has changed, another process has added to the totals."""
+    return int(db.execute("SELECT COALESCE(SUM(rows), 0) FROM correction_run").fetchone()[0])

@@ -1,0 +1,142 @@
+"""What one transaction writes: a batch of ticks, or the totals that a new file begins with."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from agent.energy.metering import MeterState
+from agent.errors import LedgerError
+from agent.ledger.batch import Batch, CostKey
+from agent.model import Totals, Workload
+from agent.pricing.pricing import BUCKET_NS
+from agent.units import NS_PER_HOUR
+
+SESSION_KEPT_NS: Final = 30 * 24 * NS_PER_HOUR
+
+ADD_USAGE: Final = (
+    "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "energy_mj = energy_mj + excluded.energy_mj, gpu_ns = gpu_ns + excluded.gpu_ns, "
+    "cost_nano = cost_nano + excluded.cost_nano, emissions_ug = emissions_ug + excluded.emissions_ug")
+ADD_CORRECTION: Final = ADD_USAGE.replace("usage", "correction", 1)
+ADD_SUMMARY: Final = (
+    "INSERT INTO summary VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "energy_mj = energy_mj + excluded.energy_mj, gpu_ns = gpu_ns + excluded.gpu_ns, "
+    "cost_nano = cost_nano + excluded.cost_nano, emissions_ug = emissions_ug + excluded.emissions_ug")
+ADD_COST: Final = (
+    "INSERT INTO cost_total (uuid, workload, component, currency, cost_nano, credit_nano, carry) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET cost_nano = cost_nano + excluded.cost_nano, credit_nano = credit_nano + excluded.credit_nano")
+ADD_STATE_COST: Final = (
+    "INSERT INTO state_cost VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET cost_nano = cost_nano + excluded.cost_nano")
+
+
+class Interned:
+    """The workloads that have a number in the file."""
+
+    def __init__(self, db: sqlite3.Connection, numbers: Mapping[Workload, int]) -> None:
+        self.numbers = dict(numbers)
+        self._db = db
+
+    def number(self, workload: Workload) -> int:
+        """The workload's number; it is given one, in the present transaction, where it has none."""
+        known = self.numbers.get(workload)
+        if known is None:
+            tags = msgspec.json.encode(workload).decode()
+            cursor = self._db.execute("INSERT INTO workload (tags) VALUES (?)", (tags,))
+            known = self.numbers[workload] = int(cursor.lastrowid or 0)
+        return known
+
+
+def is_committed(db: sqlite3.Connection, batch: Batch) -> bool:
+    """Whether the batch is in the file already. Raises LedgerError where a part of it is: that one cannot be told apart."""
+    committed = False
+    for session, last in batch.sequences.items():
+        row = db.execute("SELECT sequence FROM session WHERE session = ?", (session,)).fetchone()
+        if row is not None and row[0] >= batch.first_sequences[session]:
+            if row[0] < last:
+                raise LedgerError(f"tick {row[0]} of {session} is committed, and a batch repeats it in part")
+            committed = True
+    return committed
+
+
+def write_batch(db: sqlite3.Connection, interned: Interned, batch: Batch, utc_ns: int) -> None:
+    """Add a batch to rows and totals alike. The caller's transaction holds them together."""
+    number = interned.number
+    db.executemany(
+        "INSERT INTO session VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET sequence = excluded.sequence, "
+        "committed_ns = excluded.committed_ns",
+        [(session, sequence, utc_ns) for session, sequence in batch.sequences.items()])
+    db.execute("DELETE FROM session WHERE committed_ns < (SELECT MAX(committed_ns) FROM session) - ?", (SESSION_KEPT_NS,))
+    db.executemany(
+        "INSERT INTO device (uuid, name, meter, calibration) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        "name = excluded.name, meter = COALESCE(excluded.meter, meter), "
+        "calibration = COALESCE(excluded.calibration, calibration)",
+        [(uuid, name, encoded(batch.meters.get(uuid)), batch.calibrations.get(uuid)) for uuid, name in batch.names.items()])
+    db.executemany(
+        "UPDATE device SET energy_mj = energy_mj + ?, gap_ns = gap_ns + ?, unpriced_mj = unpriced_mj + ? WHERE uuid = ?",
+        [(*sums, uuid) for uuid, sums in batch.devices.items()])
+    db.executemany(
+        "INSERT INTO device_state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET duration_ns = duration_ns + excluded.duration_ns",
+        [(*key, duration_ns) for key, duration_ns in batch.states.items()])
+    db.executemany(
+        "INSERT INTO workload_total (uuid, workload, energy_mj, gpu_ns, emissions_ug) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET energy_mj = energy_mj + excluded.energy_mj, gpu_ns = gpu_ns + excluded.gpu_ns, "
+        "emissions_ug = emissions_ug + excluded.emissions_ug",
+        [(uuid, number(workload), *sums) for (uuid, workload), sums in batch.workloads.items()])
+    db.executemany(
+        ADD_COST + ", carry = excluded.carry",
+        [(uuid, number(workload), component, currency, *sums)
+         for (uuid, workload, component, currency), sums in batch.costs.items()])
+    db.executemany(
+        "INSERT INTO state_total VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET gpu_ns = gpu_ns + excluded.gpu_ns, energy_mj = energy_mj + excluded.energy_mj",
+        [(uuid, number(workload), state, *sums) for (uuid, workload, state), sums in batch.state_use.items()])
+    db.executemany(
+        ADD_STATE_COST,
+        [(uuid, number(workload), state, currency, cost_nano)
+         for (uuid, workload, state, currency), cost_nano in batch.state_costs.items()])
+    summary: dict[tuple[int, int, str], list[int]] = {}
+    rows: list[tuple[int | str, ...]] = []
+    for (start_ns, uuid, workload, component, currency, tariff, rate, price), sums in batch.usage.items():
+        rows.append((start_ns, uuid, number(workload), component, currency, tariff, rate, str(price), *sums, BUCKET_NS))
+        amounts = summary.setdefault((start_ns, number(workload), currency), [0, 0, 0, 0])
+        for i, amount in enumerate(sums):
+            amounts[i] += amount
+    db.executemany(ADD_USAGE, rows)
+    db.executemany(ADD_SUMMARY, [(*key, *sums, BUCKET_NS) for key, sums in summary.items()])
+
+
+def write_opening(db: sqlite3.Connection, totals: Totals, names: Mapping[str, str], meters: Mapping[str, MeterState],
+                  calibrations: Mapping[str, bytes], carries: Mapping[CostKey, int]) -> None:
+    """Begin an empty file with totals that another one had, so that no counter steps back."""
+    number = Interned(db, {}).number
+    db.executemany(
+        "INSERT INTO device (uuid, name, meter, calibration, energy_mj, gap_ns, unpriced_mj, opening_mj, opening_unpriced_mj) "
+        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5, ?7)",
+        [(uuid, names.get(uuid, ""), encoded(meters.get(uuid)), calibrations.get(uuid), energy_mj,
+          totals.device_gap_ns.get(uuid, 0), totals.device_unpriced_mj.get(uuid, 0))
+         for uuid, energy_mj in totals.device_energy_mj.items()])
+    db.executemany("INSERT INTO device_state VALUES (?, ?, ?)", [(*key, ns) for key, ns in totals.device_state_ns.items()])
+    db.executemany(
+        "INSERT INTO workload_total VALUES (?1, ?2, ?3, ?4, ?5, ?3, ?4, ?5)",
+        [(uuid, number(workload), energy_mj, totals.gpu_ns[uuid, workload], totals.emissions_ug[uuid, workload])
+         for (uuid, workload), energy_mj in totals.energy_mj.items()])
+    db.executemany(
+        "INSERT INTO cost_total VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5 - ?6)",
+        [(key[0], number(key[1]), *key[2:], cost_nano, totals.credit_nano.get(key, 0), carries.get(key, 0))
+         for key, cost_nano in totals.cost_nano.items()])
+    db.executemany(
+        "INSERT INTO state_total VALUES (?, ?, ?, ?, ?)",
+        [(uuid, number(workload), state, gpu_ns, totals.state_energy_mj[uuid, workload, state])
+         for (uuid, workload, state), gpu_ns in totals.state_gpu_ns.items()])
+    db.executemany(
+        ADD_STATE_COST,
+        [(uuid, number(workload), state, currency, cost_nano)
+         for (uuid, workload, state, currency), cost_nano in totals.state_cost_nano.items()])
+
+
+def encoded(state: MeterState | None) -> bytes | None:
+    return msgspec.json.encode(state) if state is not None else None

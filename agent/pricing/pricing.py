@@ -1,0 +1,240 @@
+"""Shares to money: cut at every price boundary, priced at the price then in force, in integer nano-units.
+
+Components: ``energy`` (the site's tariff x PUE), ``hardware`` and ``maintenance`` (``pricebook.py``), or ``rent`` instead of
+all three; and ``host`` (``host_cost.py``). What a division leaves over is carried to the next charge of the same device,
+workload and component, so that charges sum to quantity x price to one nano-unit, however many ticks there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+
+from agent.model import FOREVER_NS, INCLUDED_IN_RENT, Charge, Share, TariffStatus, Workload
+from agent.pricing.carbon import Carbon
+from agent.pricing.host_cost import BY_GPU_TIME, HostPower, HostSpan, anybody, split_host
+from agent.pricing.pricebook import Book, price_device
+from agent.settings import Hardware, Host
+from agent.tariffs.base import Tariff
+from agent.units import MJ_PER_KWH, NS_PER_HOUR, energy_cost_nano, femto_per_hour, time_cost_nano
+
+BUCKET_NS = NS_PER_HOUR // 4                     # the ledger's rows are at most this long
+GRAMS_TO_UG = 1_000_000
+
+CarryKey = tuple[str, Workload, str, str]        # uuid, workload, component, currency
+
+
+class Pricing:
+    """Prices shares. Holds the carries, and the site's energy in the tier period where the tariff has tiers."""
+
+    def __init__(self, tariff: Tariff | None, tariff_name: str, pue: Decimal, hardware: Sequence[Hardware],
+                 carbon_g_per_kwh: Carbon | None, carries: Mapping[CarryKey, int],
+                 used_mj: Callable[[int], int] = lambda since_ns: 0, host: Host | None = None) -> None:
+        """``used_mj(since_utc_ns)`` gives the site's energy since an instant; asked once a tier period."""
+        self._tariff = tariff
+        self._tariff_name = tariff_name
+        self._pue_numerator, self._pue_denominator = pue.as_integer_ratio()
+        self._hardware = hardware
+        self._carbon = carbon_g_per_kwh
+        self._carries = dict(carries)
+        self._emission_carries: dict[tuple[str, Workload], int] = {}
+        self._used_since = used_mj
+        self._period_ns: int | None = None
+        self._used_mj = 0
+        self._books: dict[str, Book] = {}
+        self._host = host
+        self._host_power = HostPower(host) if host is not None and host.price_per_hour is None else None
+        self._until_ns = 0
+        self._from_ns = 0
+
+    @property
+    def currency(self) -> str:
+        """The site's currency; empty without a tariff."""
+        return self._tariff.currency if self._tariff else ""
+
+    @property
+    def carries(self) -> Mapping[CarryKey, int]:
+        return self._carries
+
+    def status(self, instant_ns: int) -> TariffStatus | None:
+        """The price in force at an instant, None without a tariff or where it does not know one."""
+        if self._tariff is None:
+            return None
+        price = self._tariff.price_at(instant_ns, self._tier_position(instant_ns))
+        if not price.known:
+            return None
+        return TariffStatus(tariff=self._tariff_name, rate=price.rate, currency=self._tariff.currency,
+                            price_atto_per_kwh=price.atto_per_kwh, until_utc_ns=self._tariff.next_change(instant_ns))
+
+    def nano_per_hour(self, instant_ns: int, power_mw: int, device_name: str, share: tuple[int, int]) -> int | None:
+        """What goes on being spent at a power, with ``share`` = (part, whole) of the device's time, in nano-units an
+        hour of the site's currency. None where the energy's price is unknown."""
+        book = self._book(device_name)
+        part, whole = share
+        femto = 0
+        for hourly in book.hourly:
+            price = hourly.price.at(instant_ns)
+            if price is None:
+                return None
+            femto += price if hourly.currency == self.currency else 0
+        nano = femto * part // (whole * 1_000_000) if whole else 0
+        if not book.rented:
+            status = self.status(instant_ns)
+            if status is None:
+                return None
+            # mW for an hour = 3 600 000 mJ, a thousandth of a kWh's 3.6e9 mJ
+            nano += self._with_pue(status.price_atto_per_kwh) * power_mw // (1_000_000 * 1_000_000_000)
+        return nano
+
+    def charge(self, share: Share, device_name: str) -> list[Charge]:
+        """The charges of one share: for each piece between boundaries, the energy and each hourly component."""
+        charges: list[Charge] = []
+        book = self._book(device_name)
+        for start_ns, end_ns, energy_mj, gpu_ns in self._pieces(share.start_utc_ns, share.end_utc_ns, share.energy_mj,
+                                                               share.gpu_ns, book):
+            rent_known = True
+            for hourly in book.hourly:
+                price = hourly.price.at(start_ns)
+                if price is None:
+                    rent_known = False
+                elif price:
+                    charges.append(self._over_time(share, hourly.component, hourly.currency, hourly.rate, price,
+                                                   start_ns, end_ns, gpu_ns))
+            self._charge_energy(charges, share, book, start_ns, end_ns, energy_mj, gpu_ns, rent_known=rent_known)
+        return charges
+
+    def charge_host(self, span: HostSpan | None, shares: Sequence[Share], cpu_ns: Mapping[Workload, int],
+                    cpu_ratio: float | None) -> list[Charge]:
+        """The charges of the host in a tick, over the shares of all its devices. By power it is priced as energy is, and only
+        where the tariff knows a price; its energy is in no share, and stays out of the devices' counters."""
+        host = self._host
+        if host is None or span is None or not shares:
+            return []
+        charges: list[Charge] = []
+        host_mj = self._host_power.energy_mj(span, cpu_ratio) if self._host_power is not None else 0
+        hourly = femto_per_hour(host.price_per_hour) if host.price_per_hour is not None else 0
+        pieces = self._pieces(span.start_utc_ns, span.end_utc_ns, host_mj, span.end_utc_ns - span.start_utc_ns, Book())
+        for start_ns, end_ns, energy_mj, time_ns in pieces:
+            parts, told = split_host(energy_mj if self._host_power is not None else time_ns, shares, cpu_ns)
+            mark = "" if told or not anybody(shares) else BY_GPU_TIME
+            if self._host_power is None:
+                charges += [self._over_time(share, "host", host.currency or self.currency, mark, hourly, start_ns, end_ns, part)
+                            for share, part in parts]
+                continue
+            price = self._tariff.price_at(start_ns, self._tier_position(start_ns)) if self._tariff is not None else None
+            if price is not None and price.known:
+                rate = ", ".join(filter(None, (price.rate, mark)))
+                charges += [self._over_energy(share, "host", rate, self._with_pue(price.atto_per_kwh), start_ns, end_ns, part)
+                            for share, part in parts]
+        return charges
+
+    def _over_time(self, share: Share, component: str, currency: str, rate: str, price: int, start_ns: int, end_ns: int,
+                   time_ns: int) -> Charge:
+        key = (share.uuid, share.workload, component, currency)
+        cost, carry = time_cost_nano(time_ns, price, self._carries.get(key, 0))
+        self._carries[key] = carry
+        return Charge(uuid=share.uuid, workload=share.workload, component=component, currency=currency, tariff="", rate=rate,
+                      price=price, start_utc_ns=start_ns, end_utc_ns=end_ns, energy_mj=0, gpu_ns=0, cost_nano=cost,
+                      carry=carry, state=share.state)
+
+    def _over_energy(self, share: Share, component: str, rate: str, price: int, start_ns: int, end_ns: int,
+                     energy_mj: int) -> Charge:
+        key = (share.uuid, share.workload, component, self.currency)
+        cost, carry = energy_cost_nano(energy_mj, price, self._carries.get(key, 0))
+        self._carries[key] = carry
+        return Charge(uuid=share.uuid, workload=share.workload, component=component, currency=self.currency,
+                      tariff=self._tariff_name, rate=rate, price=price, start_utc_ns=start_ns, end_utc_ns=end_ns, energy_mj=0,
+                      gpu_ns=0, cost_nano=cost, carry=carry, state=share.state)
+
+    def _charge_energy(self, charges: list[Charge], share: Share, book: Book, start_ns: int, end_ns: int,
+                       energy_mj: int, gpu_ns: int, *, rent_known: bool) -> None:
+        rest_mj, rest_ns = energy_mj, gpu_ns
+        while True:
+            part_mj, rate, price_atto, known = self._tier_part(start_ns, rest_mj)
+            part_ns = rest_ns if part_mj == rest_mj else rest_ns * part_mj // rest_mj
+            currency, tariff, cost, carry = "", "", 0, 0
+            if book.rented and rent_known:
+                rate, price_atto, currency = INCLUDED_IN_RENT, 0, book.hourly[0].currency
+            elif known and not book.rented:
+                currency, tariff = self.currency, self._tariff_name
+                key = (share.uuid, share.workload, "energy", currency)
+                cost, carry = energy_cost_nano(part_mj, price_atto, self._carries.get(key, 0))
+                self._carries[key] = carry
+            else:
+                rate, price_atto = "", 0
+            charges.append(Charge(
+                uuid=share.uuid, workload=share.workload, component="energy", currency=currency, tariff=tariff,
+                rate=rate, price=price_atto, start_utc_ns=start_ns, end_utc_ns=end_ns, energy_mj=part_mj,
+                gpu_ns=part_ns, cost_nano=cost, carry=carry, state=share.state,
+                emissions_ug=self._emissions(share, start_ns, part_mj)))
+            rest_mj, rest_ns = rest_mj - part_mj, rest_ns - part_ns
+            if rest_mj == 0:
+                return
+
+    def _tier_part(self, instant_ns: int, energy_mj: int) -> tuple[int, str, int, bool]:
+        """How much of the energy is still in the present tier, with its rate, price (PUE included), and if it is known."""
+        if self._tariff is None:
+            return energy_mj, "", 0, False
+        used_mj = self._tier_position(instant_ns)
+        price = self._tariff.price_at(instant_ns, used_mj)
+        end_mj = self._tariff.tier_end_mj(instant_ns, used_mj)
+        if end_mj is not None and self._scaled(energy_mj) > end_mj - used_mj > 0:
+            energy_mj = max(1, min(energy_mj, (end_mj - used_mj) * self._pue_denominator // self._pue_numerator))
+        if self._period_ns is not None:
+            self._used_mj += self._scaled(energy_mj)
+        return energy_mj, price.rate, self._with_pue(price.atto_per_kwh), price.known
+
+    def _tier_position(self, instant_ns: int) -> int:
+        if self._tariff is None:
+            return 0
+        period_ns = self._tariff.period_start(instant_ns)
+        if period_ns != self._period_ns:
+            self._period_ns = period_ns
+            self._used_mj = self._used_since(period_ns) if period_ns is not None else 0
+        return self._used_mj
+
+    def _scaled(self, energy_mj: int) -> int:
+        return energy_mj * self._pue_numerator // self._pue_denominator
+
+    def _with_pue(self, price_atto: int) -> int:
+        return price_atto * self._pue_numerator // self._pue_denominator
+
+    def _emissions(self, share: Share, instant_ns: int, energy_mj: int) -> int:
+        if self._carbon is None:
+            return 0
+        numerator, denominator = self._carbon(instant_ns).as_integer_ratio()
+        key = (share.uuid, share.workload)
+        grains = self._scaled(energy_mj) * numerator * GRAMS_TO_UG // denominator + self._emission_carries.get(key, 0)
+        emissions_ug, self._emission_carries[key] = divmod(grains, MJ_PER_KWH)
+        return emissions_ug
+
+    def _book(self, device_name: str) -> Book:
+        book = self._books.get(device_name)
+        if book is None:
+            book = self._books[device_name] = price_device(device_name, self._hardware, self.currency)
+        return book
+
+    def _pieces(self, start_ns: int, end_ns: int, energy_mj: int, gpu_ns: int, book: Book,
+                ) -> Iterator[tuple[int, int, int, int]]:
+        """(start, end, energy, time) of a span between price and bucket boundaries, evenly by time, summing to it."""
+        while True:
+            boundary_ns = self._boundary(start_ns)
+            if book.changes:
+                boundary_ns = min(boundary_ns, book.next_change(start_ns))
+            if boundary_ns >= end_ns:
+                break
+            fraction, whole = boundary_ns - start_ns, end_ns - start_ns
+            part_mj, part_ns = energy_mj * fraction // whole, gpu_ns * fraction // whole
+            yield start_ns, boundary_ns, part_mj, part_ns
+            start_ns, energy_mj, gpu_ns = boundary_ns, energy_mj - part_mj, gpu_ns - part_ns
+        yield start_ns, end_ns, energy_mj, gpu_ns
+
+    def _boundary(self, instant_ns: int) -> int:
+        """The next instant at which a price or the carbon intensity may change, or a ledger row ends; remembered, as most
+        calls are near."""
+        if not self._from_ns <= instant_ns < self._until_ns:
+            bucket_ns = (instant_ns // BUCKET_NS + 1) * BUCKET_NS
+            tariff_ns = self._tariff.next_change(instant_ns) if self._tariff else FOREVER_NS
+            carbon_ns = self._carbon.next_change(instant_ns) if self._carbon else FOREVER_NS
+            self._from_ns, self._until_ns = instant_ns, min(bucket_ns, tariff_ns, carbon_ns)
+        return self._until_ns

@@ -1,0 +1,1 @@
+"""TOML with lines: where each key stands, and typed reading with faults that name it."""
