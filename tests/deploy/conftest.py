@@ -17,6 +17,7 @@ LABEL_VALUES = {
     "state": "parked", "project": "kronos", "team": "quant", "model": "kronos-base", "model_version": "1.0",
     "component": "energy", "currency": "CNY", "reason": "parked", "tariff": "cn", "rate": "peak", "budget": "monthly",
     "period": "2026-11", "window": "1h", "version": "0.1.0",
+    "parent_uuid": "GPU-a", "method": "sampled",
 }
 
 
