@@ -54,9 +54,9 @@ def test_the_page_has_blocks_to_run() -> None:
 
 
 def test_what_is_not_run_needs_a_booted_system() -> None:
-    """Every other command is one for the service manager, or comes after it."""
+    """Every other command is one for the service manager, or for the service that it runs."""
     for block in blocks("sh"):
-        assert "systemctl" in block
+        assert "systemctl" in block or "gpu-finops release" in block
 
 
 @pytest.mark.timeout(300)
