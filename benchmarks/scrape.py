@@ -29,7 +29,7 @@ from exporters.exposition import Exposition  # noqa: E402
 from exporters.prometheus import PrometheusExporter  # noqa: E402
 from tests.exporters.snapshots import fleet  # noqa: E402
 
-SIZES = ((1_000, 4, 23), (10_000, 8, 123))        # at least so many series, of so many GPUs with so many workloads each
+SIZES = ((1_000, 4, 21), (10_000, 8, 112))        # at least so many series, of so many GPUs with so many workloads each
 
 
 def median_ms(work: Callable[[int], None], rounds: int) -> float:
