@@ -94,7 +94,8 @@ class App:
         now_ns = self._clock.utc_ns()
         budgets.restore(self._ledger.spend(*budgets.history_ns(now_ns)), now_ns)
         return attribution, Stages(
-            site=config.site.name, tag_keys=config.tags.keys, resolver=resolver, attribution=attribution, pricing=pricing,
+            site=config.site.name, interval_ns=config.interval_ns,
+            tag_keys=config.tags.keys, resolver=resolver, attribution=attribution, pricing=pricing,
             idle=idle, budgets=budgets, calibration=SensorFactors(config.calibration))
 
     def _recent_workloads(self) -> list[Workload]:

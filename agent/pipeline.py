@@ -8,7 +8,7 @@ from agent import __version__
 from agent.attribution.attribution import Attribution, instances_by_parent
 from agent.budgets import BudgetBook
 from agent.clock import Clock
-from agent.energy.metering import EnergyMeter, method_of
+from agent.energy.metering import UNWATCHED_NS, EnergyMeter, method_of
 from agent.energy.sensor_factor import SensorFactors
 from agent.idle import IdleJudge
 from agent.ledger.batch import Batch
@@ -32,13 +32,15 @@ from agent.pricing.pricing import Pricing
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_S, split_integer
 
+MISSED_INTERVALS_PERCENT = 250           # of the sampling interval without a reading: then nobody was watching
+
 
 class Stages:
     """What the configuration decides: replaced whole by a reload, between two ticks."""
 
     def __init__(self, *, site: str, tag_keys: tuple[str, ...], resolver: WorkloadResolver, attribution: Attribution,
                  pricing: Pricing, idle: IdleJudge, budgets: BudgetBook,
-                 calibration: SensorFactors | None = None) -> None:
+                 calibration: SensorFactors | None = None, interval_ns: int = NS_PER_S) -> None:
         self.site = site
         self.tag_keys = tag_keys
         self.resolver = resolver
@@ -47,6 +49,7 @@ class Stages:
         self.idle = idle
         self.budgets = budgets
         self.calibration = calibration or SensorFactors(())
+        self.unwatched_ns = max(UNWATCHED_NS, MISSED_INTERVALS_PERCENT * interval_ns // 100)
 
 
 class Pipeline:
@@ -80,7 +83,7 @@ class Pipeline:
         if self.journal.full:
             self._dropped_ticks += 1
         else:
-            self._book(reading, self._energy.advance(measured, stages.calibration))
+            self._book(reading, self._energy.advance(measured, stages.calibration, stages.unwatched_ns))
         self.journal.flush_if_due(started_ns, reading.utc_ns)
         self._last = reading
         self._ticks += 1
@@ -94,6 +97,7 @@ class Pipeline:
         charges: list[Charge] = []
         everybody: list[Share] = []
         statuses: list[WorkloadStatus] = []
+        stages.attribution.wait(reading, {interval.uuid for interval in intervals})
         for interval in intervals:
             device, parts = devices[interval.uuid], instances.get(interval.uuid, ())
             shares = stages.attribution.split(interval, device, parts, self._states)

@@ -10,12 +10,12 @@ The arithmetic is in ``sharing.py``, what is learned in ``static_power.py``; ``d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from agent.attribution.holding import Presence, accounted, busy_by_process, keys_of, looks, presence
+from agent.attribution.holding import Presence, accounted, busy_by_process, keys_of, looks, presence, told_before
 from agent.attribution.known_processes import Key, KnownProcesses
 from agent.attribution.share_error import ShareError
 from agent.attribution.sharing import Claim, Owed, Part, Place, by_cause, by_slices, by_use
@@ -26,6 +26,7 @@ from agent.units import NS_PER_S, split_integer
 Resolve = Callable[[ProcessFacts | None, str, str], Workload]      # facts, GPU uuid, GPU name
 
 HOLD_NS: Final = 3 * NS_PER_S        # samples come up to a second late: without new ones the last ones stand for so long
+MAX_WAITING: Final = 128             # readings without an interval: ten seconds of them, then nobody is named anyway
 FINER: Final = 1_000                 # busy time in this fraction, where it is divided once more
 QUIET_RATIO: Final = 0.005           # of the multiprocessors, as GPM measures them: nothing runs
 
@@ -58,6 +59,7 @@ class Attribution:
         self._static = StaticPowers(learned)
         self._last: dict[str, _Last] = {}
         self._errors: dict[str, ShareError] = {}
+        self._waiting: dict[str, tuple[DeviceReading, ...]] = {}
 
     @property
     def learned(self) -> Mapping[str, bytes]:
@@ -105,10 +107,17 @@ class Attribution:
         width = error.half_width(share.workload) if error is not None else None
         return 0.0 if width is None and share.method == "sole" else width
 
+    def wait(self, reading: Reading, booked: Collection[str]) -> None:
+        """Keep what a device tells in a reading that ends no interval of it: that counts in the one that covers this time."""
+        for device in reading.devices:
+            if device.uuid in self._last and device.uuid not in booked and device.failed is None:
+                self._waiting[device.uuid] = (*self._waiting.get(device.uuid, ()), device)[-MAX_WAITING:]
+
     def split(self, interval: EnergyInterval, device: DeviceReading, instances: Sequence[DeviceReading],
               states: Mapping[str, str]) -> tuple[Share, ...]:
         """The shares of one interval, in the order in which they come. They sum to its ``energy_mj`` and its ``elapsed_ns``,
         over the device's UUID and those of its instances. Time in a gap is ``unwatched``, with no energy."""
+        device = told_before(self._waiting.pop(interval.uuid, ()), device)
         last = self._last.get(interval.uuid)
         watched = last is not None and last.boottime_ns == device.boottime_ns - interval.elapsed_ns
         now = _Last(device.boottime_ns, {place.uuid: keys_of(place.processes)
@@ -137,7 +146,7 @@ class Attribution:
         seen = before or ()
         holders = now.holders[device.uuid]
         fresh = busy_by_process(device, interval, seen, holders, self._known.recent)
-        counted = accounted(device, interval.elapsed_ns, seen, fresh)
+        counted = accounted(device, interval, seen, fresh)
         there = presence(before, holders, [*fresh, *counted])
         samples_taken = "utilization_samples" not in device.errors
         if fresh:
@@ -155,6 +164,9 @@ class Attribution:
         elif device.uuid in self._errors:
             self._errors[device.uuid].expire(device.boottime_ns)
         booked_ns = interval.elapsed_ns - interval.gap_ns
+        runs = bool(device.utilization_ratio) or (device.gpm_sm_ratio or 0.0) > QUIET_RATIO
+        if not claims and runs:          # and no process to be seen: somebody's, and not idle
+            there, claims = Presence({(0, 0): 2}, 2), [Claim(self._unknown, "sole", 2, 0)]
         if not claims:                   # nobody: whatever it draws is idle power
             now.owed = Owed()
             return [Part(device.uuid, self._nobody, "idle", interval.energy_mj, booked_ns)]

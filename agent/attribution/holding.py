@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.attribution.known_processes import Key
 from agent.model import AccountingUse, DeviceReading, EnergyInterval, ProcessUse, UtilizationSample
@@ -50,6 +51,17 @@ def presence(before: Sequence[Key] | None, now: Sequence[Key], between: Iterable
     if 2 in halves.values():
         return Presence(halves, 2)
     return Presence(halves, max(bool(before) + bool(now), bool(halves)))
+
+
+def told_before(waiting: Sequence[DeviceReading], device: DeviceReading) -> DeviceReading:
+    """A reading with the rows of those before it that ended no interval, and those who were on the device then."""
+    if not waiting:
+        return device
+    passed = {(use.pid, use.start_ticks): use for one in waiting for use in (*(one.processes or ()), *one.passed)}
+    return replace(
+        device, passed=(*passed.values(), *device.passed),
+        utilization_samples=tuple(row for one in (*waiting, device) for row in one.utilization_samples),
+        accounting=tuple(life for one in (*waiting, device) for life in one.accounting))
 
 
 def looks(samples: Iterable[UtilizationSample]) -> int:
@@ -103,13 +115,17 @@ def _by_time(pid: int, starts: list[int], samples: Iterable[UtilizationSample], 
     return busy
 
 
-def accounted(device: DeviceReading, elapsed_ns: int, before: Iterable[Key], sampled: Mapping[Key, int]) -> dict[Key, int]:
+def accounted(device: DeviceReading, interval: EnergyInterval, before: Iterable[Key],
+              sampled: Mapping[Key, int]) -> dict[Key, int]:
     """Busy time, in percent x looks, of the processes that came and went unseen by samples, from the driver's accounting.
-    That is a mean over a whole life, so it serves for those whose life was within the interval."""
+    That is a mean over a whole life, so it serves for those whose life was within the interval. One of which the driver tells
+    late, after the interval in which it ended, has no part in this one."""
     seen = {*before, *sampled}
+    from_us, elapsed_ns = (interval.start_utc_ns - _SLACK_NS) // 1_000, interval.elapsed_ns
     return {
         (use.pid, use.start_ticks): _looks_busy(use, elapsed_ns)
-        for use in device.accounting if (use.pid, use.start_ticks) not in seen and 0 < use.sm_percent <= FULL
+        for use in device.accounting if (use.pid, use.start_ticks) not in seen
+        and 0 < use.sm_percent <= FULL and use.started_us + use.running_ms * 1_000 >= from_us
     }
 
 

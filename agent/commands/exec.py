@@ -126,7 +126,7 @@ class _Session:
         self.duration_ns = 0
         procfs = Procfs()
         self.meter = CommandMeter(self.id, _pricing(config), lambda pid: procfs.facts(pid).parent_pid,
-                                  SensorFactors(config.calibration))
+                                  SensorFactors(config.calibration), own_pricing=_pricing(config))
         self._clock = SystemClock()
         self._probe = probe
         self._measures = False

@@ -23,7 +23,7 @@ def by_counter(previous: MeterState, before_mj: int, device: DeviceReading, now_
                now_ns: int, *, reopened: bool) -> Step:
     """The counter's difference. ``now_ns`` is on MONOTONIC; ``reopened``: the driver was let go of since ``previous``."""
     delta_mj = now_mj - before_mj
-    plausible = 0 <= delta_mj <= limit_mj(device, awake_ns + previous.monotonic_ns - previous.changed_ns)
+    plausible = 0 <= delta_mj <= limit_mj(previous, device, awake_ns + previous.monotonic_ns - previous.changed_ns)
     crossed = [anchor for anchor in previous.anchors
                if before_mj < anchor.energy_mj <= now_mj or anchor.energy_mj <= now_mj < before_mj]
     if crossed:
@@ -63,7 +63,8 @@ def _back(previous: MeterState, crossed: list[Anchor], device: DeviceReading, no
     """
     owed_mj = {anchor: now_mj - anchor.energy_mj - (previous.booked_mj - anchor.booked_mj) for anchor in crossed}
     backs = [anchor for anchor in crossed
-             if 0 <= owed_mj[anchor] <= limit_mj(device, now_ns - anchor.left_ns) or (owed_mj[anchor] < 0 and not plausible)]
+             if 0 <= owed_mj[anchor] <= limit_mj(previous, device, now_ns - anchor.left_ns)
+             or (owed_mj[anchor] < 0 and not plausible)]
     if not backs:
         return None
     anchor = min(backs, key=owed_mj.__getitem__)
@@ -75,7 +76,7 @@ def _back(previous: MeterState, crossed: list[Anchor], device: DeviceReading, no
 def _broken(previous: MeterState, before_mj: int, device: DeviceReading, now_mj: int, awake_ns: int, now_ns: int, *,
             reopened: bool) -> Step:
     """The counter fell, or leapt: it goes on from where it is now, and nothing is known of the time in between."""
-    began_anew = reopened and now_mj < before_mj and now_mj <= limit_mj(device, awake_ns)
+    began_anew = reopened and now_mj < before_mj and now_mj <= limit_mj(previous, device, awake_ns)
     anchor = Anchor(before_mj, now_ns - awake_ns, previous.booked_mj - previous.lent_mj)
     state = replace(previous, changed_ns=now_ns, lent_mj=0, anchors=(*previous.anchors, anchor)[-MAX_ANCHORS:])
     return Step(state, now_mj if began_anew else 0, awake_ns, "counter")

@@ -73,6 +73,6 @@ def by_samples(previous: MeterState, device: DeviceReading, awake_ns: int) -> St
 
 def _booked(state: MeterState, device: DeviceReading, doubled: int, awake_ns: int, gap_ns: int, method: str) -> Step:
     energy_mj, carry = divmod(doubled + state.carry, _DENOMINATOR)
-    if energy_mj > limit_mj(device, awake_ns + CLOCK_SLACK_NS):
+    if energy_mj > limit_mj(state, device, awake_ns + CLOCK_SLACK_NS):
         return Step(state, 0, awake_ns, method)
     return Step(replace(state, carry=carry), energy_mj, gap_ns, method)

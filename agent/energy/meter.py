@@ -37,6 +37,7 @@ class MeterState(Struct, frozen=True):
     power_instant_mw: int | None = None
     sample_us: int | None = None         # newest buffered sample used
     carry: int = 0                       # remainder of the integral's division, in mW x ns x 2
+    power_limit_mw: int | None = None    # at the last reading
     calibration_carry: int = 0           # remainder of the calibration's division, in mJ x ppm
 
 
@@ -49,7 +50,8 @@ class Step(Struct, frozen=True):
     method: str
 
 
-def limit_mj(device: DeviceReading, duration_ns: int) -> int:
-    """The most that a device can have used: 1.2 x power limit x (time + one counter update)."""
-    limit_mw = device.power_limit_mw or UNKNOWN_LIMIT_MW
+def limit_mj(previous: MeterState, device: DeviceReading, duration_ns: int) -> int:
+    """The most that a device can have used: 1.2 x power limit x (time + one counter update), by the higher of the limits
+    before and after."""
+    limit_mw = max(previous.power_limit_mw or 0, device.power_limit_mw or 0) or UNKNOWN_LIMIT_MW
     return limit_mw * PLAUSIBLE_PERCENT * (duration_ns + COUNTER_UPDATE_NS) // (100 * NS_PER_S)

@@ -56,8 +56,10 @@ class EnergyMeter:
         """How far counter and integral of a device lie apart; None for one that was never read."""
         return self._checks.get(uuid)
 
-    def advance(self, reading: Reading, calibration: SensorFactors = _UNCALIBRATED) -> tuple[EnergyInterval, ...]:
-        """The intervals that this reading ends: none for a device seen for the first time, or one that failed."""
+    def advance(self, reading: Reading, calibration: SensorFactors = _UNCALIBRATED,
+                unwatched_ns: int = UNWATCHED_NS) -> tuple[EnergyInterval, ...]:
+        """The intervals that this reading ends: none for a device seen for the first time, or one that failed. Those longer
+        than ``unwatched_ns`` are marked as time in which the agent did not watch."""
         intervals = []
         for device in reading.devices:
             if device.failed is not None or device.parent_uuid is not None:
@@ -66,7 +68,7 @@ class EnergyMeter:
             if check is None:
                 check = self._checks[device.uuid] = EnergyCheck()
             check.observe(device, _monotonic_ns(device, reading))
-            booking = book(self._states.get(device.uuid), device, reading)
+            booking = book(self._states.get(device.uuid), device, reading, unwatched_ns)
             state, interval = booking.state, booking.interval
             if interval is not None:
                 factor_ppm = calibration.factor_ppm(device.uuid, device.name)
@@ -85,7 +87,7 @@ def method_of(device: DeviceReading) -> str:
     return "samples" if device.power_samples else trapezoid_of(device)
 
 
-def book(previous: MeterState | None, device: DeviceReading, reading: Reading) -> Booking:
+def book(previous: MeterState | None, device: DeviceReading, reading: Reading, unwatched_ns: int = UNWATCHED_NS) -> Booking:
     """One step of one device's meter, uncalibrated. Pure."""
     monotonic_ns = _monotonic_ns(device, reading)
     if previous is None or previous.boot_id != reading.boot_id or device.boottime_ns < previous.boottime_ns:
@@ -102,7 +104,7 @@ def book(previous: MeterState | None, device: DeviceReading, reading: Reading) -
     interval = EnergyInterval(
         uuid=device.uuid, start_utc_ns=end_utc_ns - elapsed_ns, end_utc_ns=end_utc_ns, elapsed_ns=elapsed_ns,
         energy_mj=step.energy_mj, gap_ns=min(elapsed_ns, asleep_ns + step.gap_ns), method=step.method,
-        bridged=elapsed_ns - asleep_ns > UNWATCHED_NS)
+        bridged=elapsed_ns - asleep_ns > unwatched_ns)
     state = replace(step.state, booked_mj=previous.booked_mj + step.energy_mj)
     return Booking(interval, _moved(state, device, reading, monotonic_ns))
 
@@ -134,5 +136,6 @@ def _moved(state: MeterState, device: DeviceReading, reading: Reading, monotonic
     return replace(
         state, boottime_ns=device.boottime_ns, monotonic_ns=monotonic_ns, session=reading.session,
         power_mw=device.power_mw, power_average_mw=device.power_average_mw, power_instant_mw=device.power_instant_mw,
+        power_limit_mw=device.power_limit_mw if device.power_limit_mw is not None else state.power_limit_mw,
         energy_mj=device.energy_mj if device.energy_mj is not None else state.energy_mj,
         changed_ns=state.changed_ns if state.energy_mj is not None else monotonic_ns)

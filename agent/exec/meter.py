@@ -64,6 +64,7 @@ class DeviceUse(Struct):
     splits: dict[str, None] = {}                 # of telling the command's part; empty where it was alone
     seen: bool = False                           # a process of the command was on it
     divided: bool = False                        # into MIG instances
+    unlisted: bool = False                       # the driver does not say who is on it
     others: set[int] = set()                     # PIDs of other people's processes on it
 
 
@@ -71,11 +72,12 @@ class CommandMeter:
     """Fed with readings: the first before the command starts, the last after its end."""
 
     def __init__(self, session_id: str, pricing: Pricing, parent_of: Callable[[int], int],
-                 sensors: SensorFactors | None = None) -> None:
+                 sensors: SensorFactors | None = None, own_pricing: Pricing | None = None) -> None:
         """``parent_of`` gives a process's parent, 0 where it is not known: for those whose environment is hidden."""
         self.devices: dict[str, DeviceUse] = {}
         self.failed: dict[str, str] = {}         # uuid -> why the device did not answer last
-        self._session_id, self._pricing, self._parent_of = session_id, pricing, parent_of
+        self._session_id, self._parent_of = session_id, parent_of
+        self._pricing, self._own_pricing = pricing, own_pricing or pricing
         self._sensors = sensors or SensorFactors(())
         self._energy = EnergyMeter()
         self._attribution = Attribution(self._workload, KEYS)
@@ -148,6 +150,7 @@ class CommandMeter:
         use.methods[interval.method] = None
         there = [process for holder in (device, *instances) for process in (*(holder.processes or ()), *holder.passed)]
         mine = [self._is_mine(process) for process in there]
+        use.unlisted |= any(holder.processes is None for holder in (instances or (device,)))
         use.seen, use.divided = use.seen or any(mine), use.divided or bool(instances)
         if len(use.others) < MOST_PROCESSES:
             use.others |= {process.pid for process, own in zip(there, mine, strict=True) if not own}
@@ -155,19 +158,21 @@ class CommandMeter:
         whole = Share(uuid=interval.uuid, workload=("whole",), start_utc_ns=interval.start_utc_ns,
                       end_utc_ns=interval.end_utc_ns, energy_mj=interval.energy_mj,
                       gpu_ns=interval.elapsed_ns - interval.gap_ns, method="sole")
-        use.whole.add(self._priced(whole, interval, ran_ns, device.name))
+        priced = self._priced(whole, interval, ran_ns, device.name)
+        use.whole.add(priced)
         if all(mine) and not instances:
-            use.own.add(self._priced(replace(whole, workload=COMMAND), interval, ran_ns, device.name))
+            use.own.add(priced)                  # once: a second charge would climb the tariff's tiers a second time
             return
         for share in self._attribution.split(interval, device, instances, {}):
             if share.workload == COMMAND:
                 use.splits[share.method] = None
-                use.own.add(self._priced(share, interval, ran_ns, device.name))
+                use.own.add(self._priced(share, interval, ran_ns, device.name, self._own_pricing))
 
-    def _priced(self, share: Share, interval: EnergyInterval, ran_ns: int, device_name: str) -> Part:
+    def _priced(self, share: Share, interval: EnergyInterval, ran_ns: int, device_name: str,
+                pricing: Pricing | None = None) -> Part:
         ran = replace(share, gpu_ns=share.gpu_ns * ran_ns // max(1, interval.elapsed_ns))
         part = Part(energy_mj=ran.energy_mj, gpu_ns=ran.gpu_ns, costs={}, rates={})
-        for charge in self._pricing.charge(ran, device_name):
+        for charge in (pricing or self._pricing).charge(ran, device_name):
             part.emissions_ug += charge.emissions_ug
             if charge.component == "energy":
                 part.rates[charge.rate] = None

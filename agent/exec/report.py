@@ -53,7 +53,8 @@ def answer(*, tags: Mapping[str, str], command: Sequence[str], exit_status: int,
     """
     measured = {uuid: use for uuid, use in devices.items()
                 if (chosen is None or uuid in chosen) and use.gap_ns < use.elapsed_ns}
-    counted = [use for use in measured.values() if use.seen or (chosen is not None and not use.others and not use.divided)]
+    counted = [use for use in measured.values() if use.seen or (
+        chosen is not None and not (use.others or use.divided or use.unlisted))]
     certainty = "split" if any(use.splits or use.others or use.divided for use in counted) else "measured"
     if not counted:
         counted = list(measured.values())

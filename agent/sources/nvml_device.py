@@ -94,6 +94,8 @@ class Gpu:
         energy_mj = asked("energy_mj", driver.energy_mj, handle)
         power_mw = asked("power_mw", driver.power_mw, handle)
         after_ns = self._clock.boottime_ns()
+        if power_mw is not None and self._limit_mw is not None and power_mw > self._limit_mw:
+            self._limit_mw = asked("power_limit_mw", driver.power_limit_mw, handle)      # it has been raised
         fields = _PowerFields(driver)
         average_mw = asked("power_average_mw", fields.average_mw, handle)
         instant_mw = asked("power_instant_mw", fields.instant_mw, handle)

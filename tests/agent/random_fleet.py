@@ -182,7 +182,7 @@ class FleetMachine(RuleBasedStateMachine):
                 energy_mj = gpu.power_mw * wait_ms // 1_000
                 gpu.counter_mj += energy_mj
                 gpu.drawn_mj += energy_mj
-            self.before = self.ledger.totals
+            self.before = self.after or self.ledger.totals       # also across a kill
             samples: dict[str, list[UtilizationSample]] = {PLAIN: [], DIVIDED: []}
             for i, (uuid, pid, percent) in enumerate(rows):
                 samples[uuid].append(UtilizationSample(pid, (self.clock.utc_ns() - i * NS_PER_S // 6) // 1_000, percent))
@@ -192,6 +192,7 @@ class FleetMachine(RuleBasedStateMachine):
             FleetMachine.ticks += 1
             self.after = self.ledger.totals
             self.holds()
+            self.no_counter_falls()
 
     def reading(self, samples: dict[str, tuple[UtilizationSample, ...]], accounted: tuple[int, ...]) -> Reading:
         devices: list[DeviceReading] = []
@@ -220,7 +221,8 @@ class FleetMachine(RuleBasedStateMachine):
             mig_slices=7 if divided else None, passed=passed,
             utilization_ratio=None if divided else float(any(0 < sample.sm_percent <= 100 for sample in samples)),
             utilization_samples=samples if gpu.samples and not divided else (),
-            accounting=() if divided else tuple(AccountingUse(pid, 0, 0, 300, 50, None) for pid in accounted),
+            accounting=() if divided else tuple(
+                AccountingUse(pid, 0, self.clock.utc_ns() // 1_000 - 300_000, 300, 50, None) for pid in accounted),
             errors={} if gpu.samples else {"utilization_samples": "Not Supported"}, **common)
         told = gpu.samples                       # the same flip serves for GPM
         return [whole, *(

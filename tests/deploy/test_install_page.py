@@ -50,7 +50,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_has_blocks_to_run() -> None:
     assert len(blocks("sh run")) == 5
-    assert len(blocks("ini drop-in")) == 4
+    assert len(blocks("ini drop-in")) == 3
 
 
 def test_what_is_not_run_needs_a_booted_system() -> None:
@@ -85,7 +85,7 @@ def test_installing_again_keeps_the_configuration(installed: Path) -> None:
     assert config.read_text() == mine
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(3))
 def test_each_drop_in_is_accepted(installed: Path, tmp_path: Path, number: int) -> None:
     unit = tmp_path / "gpu-finops.service"
     shutil.copy(installed / UNIT, unit)

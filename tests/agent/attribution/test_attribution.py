@@ -154,6 +154,10 @@ class Watch:
         for _ in range(16):
             self.second(115_000, processes=uses(pid), utilization_ratio=0.0)
 
+    def life(self, pid: int, running_ms: int, percent: int) -> AccountingUse:
+        """What accounting says of a process that began in the second to come."""
+        return AccountingUse(pid, 1, (NOON_NS + self.at_ns - BOOT_NS) // 1_000, running_ms, percent, None)
+
     def rows(self, *rows: tuple[int, int]) -> tuple[UtilizationSample, ...]:
         """(PID, percent) rows of the second to come."""
         end_us = (NOON_NS + self.at_ns - BOOT_NS + NS_PER_S) // 1_000
@@ -249,7 +253,7 @@ def test_work_of_a_process_never_seen_is_nobodys_by_name() -> None:
 
 def test_accounting_names_a_process_between_two_samples() -> None:
     watch = Watch(attribution(p1="a", p3="c"))
-    lives = (AccountingUse(3, 1, 0, 500, 100, None),)            # half a second at 100 %: three looks
+    lives = (watch.life(3, 500, 100),)            # half a second at 100 %: three looks
     shares = watch.second(100_000, processes=uses(1), utilization_samples=watch.rows((1, 100)), accounting=lives)
     assert energies(shares) == {"a": 25_000, "c": 75_000}
     assert methods(shares) == {"a": "sampled", "c": "accounting"}
@@ -257,11 +261,11 @@ def test_accounting_names_a_process_between_two_samples() -> None:
 
 def test_accounting_alone_does_not_outbid_those_of_whom_nothing_is_told() -> None:
     watch = Watch(attribution(p1="a", p3="c"))
-    lives = (AccountingUse(3, 1, 0, 500, 100, None),)
+    lives = (watch.life(3, 500, 100),)
     unsupported = {"utilization_samples": "Not Supported"}
     shares = watch.second(90_000, processes=uses(1), accounting=lives, errors=unsupported)
     assert energies(shares) == {"a": 60_000, "c": 30_000}        # there twice as long
-    shares = watch.second(90_000, accounting=(AccountingUse(3, 1, 0, 500, 100, None),), errors=unsupported)
+    shares = watch.second(90_000, accounting=(watch.life(3, 500, 100),), errors=unsupported)
     assert methods(shares)["c"] == "equal"
 
 
@@ -357,3 +361,27 @@ def test_facts_of_the_departed_are_forgotten() -> None:
         started = tuple(ProcessFacts(pid=n, start_ticks=round_, environ={"FINOPS_PROJECT": "a"}) for n in range(1_000))
         subject.learn(reading(BOOT_NS, started=started))
     assert subject.remembered <= 9_192
+
+
+def test_accounting_that_is_told_late_has_no_part_in_what_came_after() -> None:
+    watch = Watch(attribution(p1="a", p3="c"))
+    life = watch.life(3, 500, 100)
+    for _ in range(5):
+        watch.second(100_000, processes=uses(1), utilization_samples=watch.rows((1, 100)))
+    shares = watch.second(100_000, processes=uses(1), utilization_samples=watch.rows((1, 100)), accounting=(life,))
+    assert energies(shares) == {"a": 100_000}
+
+
+def test_a_busy_device_without_a_process_to_be_seen_is_somebodys() -> None:
+    watch = Watch(attribution())
+    shares = watch.second(700_000, processes=(), utilization_ratio=1.0)
+    assert energies(shares) == {UNATTRIBUTED: 700_000}
+
+
+def test_rows_of_a_reading_without_an_interval_count_in_the_next() -> None:
+    watch = Watch(attribution(p1="a", p2="b"))
+    watch.second(100_000, processes=uses(1, 2), utilization_samples=watch.rows((1, 50), (2, 50)))
+    missed = device(watch.at_ns + NS_PER_S // 2, processes=uses(1, 2), utilization_samples=watch.rows((1, 90)))
+    watch.subject.wait(reading(missed.boottime_ns, missed), booked=())
+    shares = watch.second(100_000, processes=uses(1, 2), utilization_samples=watch.rows((2, 10)))
+    assert energies(shares) == {"a": 90_000, "b": 10_000}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from agent.attribution.holding import accounted, busy_by_process, keys_of, looks, presence
 from agent.attribution.known_processes import Key
 from agent.model import AccountingUse, ProcessUse, UtilizationSample
-from agent.units import NS_PER_S
-from tests.agent.records import BOOT_NS, device, interval
+from tests.agent.records import BOOT_NS, NOON_NS, device, interval
 
 UTC_US = interval(0).end_utc_ns // 1_000
 BOOT_TICKS = BOOT_NS // 10_000_000
@@ -69,8 +68,9 @@ def test_looks_are_counted_once_however_many_rows_they_leave() -> None:
 
 
 def test_accounting_tells_of_those_that_came_and_went_unseen() -> None:
-    lives = (AccountingUse(1, 11, 0, 500, 80, None), AccountingUse(2, 22, 0, 500, 80, None),
-             AccountingUse(3, 33, 0, 500, 80, None), AccountingUse(4, 44, 0, 90_000, 50, None))
+    now_us = NOON_NS // 1_000
+    lives = (AccountingUse(1, 11, now_us, 500, 80, None), AccountingUse(2, 22, now_us, 500, 80, None),
+             AccountingUse(3, 33, now_us, 500, 80, None), AccountingUse(4, 44, now_us - 89_000_000, 90_000, 50, None))
     one = device(BOOT_NS, accounting=lives)
-    found = accounted(one, NS_PER_S, before=[(2, 22)], sampled={(3, 33): 5})
+    found = accounted(one, interval(0), before=[(2, 22)], sampled={(3, 33): 5})
     assert found == {(1, 11): 80 * 3, (4, 44): 50 * 6}       # 0.5 s are three looks; a life is cut to the interval

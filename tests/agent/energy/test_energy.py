@@ -203,3 +203,21 @@ def test_a_restarted_agent_goes_on_from_the_committed_meter() -> None:
     second = EnergyMeter(dict(first.states))
     assert booked(run(second, readings[80:])) == (99 - 49) * WATTS_300
     assert second.states[UUID].energy_mj == 99 * WATTS_300
+
+
+def test_a_power_limit_that_was_raised_or_lowered_throws_no_energy_away() -> None:
+    def at(i: int, counter_mj: int, limit_mw: int) -> Reading:
+        at_ns = BOOT_NS + i * NS_PER_S
+        return reading(at_ns, device(at_ns, energy_mj=counter_mj, power_limit_mw=limit_mw), sequence=i)
+    lowered = [at(0, 0, 700_000), at(1, 650_000, 200_000), at(2, 800_000, 200_000)]
+    assert booked(run(EnergyMeter(), lowered)) == 800_000
+
+
+def test_an_interval_is_watched_as_long_as_readings_come_when_they_should() -> None:
+    minute_ns = 60 * NS_PER_S
+    readings = [reading(BOOT_NS + i * minute_ns, device(BOOT_NS + i * minute_ns, energy_mj=i * 60 * WATTS_300), sequence=i)
+                for i in range(3)]
+    meter = EnergyMeter()
+    slow = [one for each in readings for one in meter.advance(each, unwatched_ns=minute_ns * 5 // 2)]
+    assert [one.bridged for one in slow] == [False, False]
+    assert [one.bridged for one in run(EnergyMeter(), readings)] == [True, True]
