@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ from agent.budgets import BudgetBook
 from agent.clock import Clock, SystemClock
 from agent.config.config import Config, load
 from agent.energy.sensor_factor import SensorFactors
-from agent.errors import ConfigError, SourceEnded
+from agent.errors import ConfigError, LedgerError, SourceEnded
 from agent.idle import IdleJudge
 from agent.jobs import Jobs
 from agent.ledger.ledger import Ledger
@@ -89,7 +90,7 @@ class App:
             idle.remember(previous.idle)
         carries = previous.pricing.carries if previous is not None else self._ledger.carries()
         pricing = Pricing(config.tariff, config.site.tariff or "", config.site.pue, config.hardware,
-                          config.carbon, carries, config.used_mj(self._ledger.site_energy_mj), config.host)
+                          config.carbon, carries, config.used_mj(self._site_energy_mj), config.host)
         budgets = BudgetBook(config.budgets, config.tags.keys, pricing.currency, config.timezone)
         now_ns = self._clock.utc_ns()
         budgets.restore(self._ledger.spend(*budgets.history_ns(now_ns)), now_ns)
@@ -103,7 +104,16 @@ class App:
 
     def _retire_workloads(self) -> None:
         """The cap on workloads is on those of the last weeks: names that nobody uses any more make room."""
-        self._pipeline.stages.resolver.retain(self._recent_workloads())
+        with contextlib.suppress(LedgerError):       # a disk that refuses now is asked again in an hour
+            self._pipeline.stages.resolver.retain(self._recent_workloads())
+
+    def _site_energy_mj(self, since_ns: int) -> int:
+        """What the tiers stand at when their period begins. A ledger that cannot be read then has nothing of it yet."""
+        try:
+            return self._ledger.site_energy_mj(since_ns)
+        except LedgerError as error:
+            log.warning("%s; the tariff's period begins at no energy", error)
+            return 0
 
     def run(self) -> int:
         """Sample until told to stop, or until a finite source ends. Committed work is safe however this ends."""
@@ -199,7 +209,13 @@ class App:
             if (config.web, config.flush_interval_ns) != (self.config.web, self.config.flush_interval_ns):
                 log.warning("[web] and flush_interval take effect at the next start only; web.yml itself is read again at once")
             self._pipeline.journal.flush(self._clock.utc_ns())
-            _, self._pipeline.stages = self._build(config, self._pipeline.stages)
+            try:
+                _, self._pipeline.stages = self._build(config, self._pipeline.stages)
+            except LedgerError as error:
+                log.error("configuration not reloaded, the old one stays: %s", error)
+                self._pipeline.config_reload_success = False
+                self._notifier.ready()
+                return
             self.config = config
             self._pipeline.config_reload_success = True
             self._pipeline.judge_budgets()

@@ -119,4 +119,4 @@ def _cheapest(job: Job, tariff: RuledTariff, scenario: Scenario) -> Run:
         whole = "" if job.interruptible else " in one piece"
         raise _fault(scenario, job, "to", f"leaves too little time with a known price: the job takes "
                                           f"{float(job.kwh / job.kw):g} h{whole}; give it more, or more kw")
-    return found
+    return Run(found.pieces, found.cost * job.kwh * NS_PER_HOUR / (job.kw * found.duration_ns))

@@ -17,6 +17,7 @@ from agent.errors import LedgerError, UsageError
 from agent.ledger.file import FILE_NAME
 from agent.ledger.query import open_for_reading, parse_instant
 from agent.ledger.rerate import Difference, Rerating, used_before
+from agent.pricing.pricebook import price_device
 from agent.pricing.pricing import BUCKET_NS, Pricing
 from agent.units import NANO
 
@@ -43,9 +44,13 @@ def run(options: argparse.Namespace) -> int:
     now_ns = SystemClock().utc_ns()
     to_ns = min(to_ns, now_ns - now_ns % BUCKET_NS - BUCKET_NS)      # what the daemon is still writing is priced already
     path = config.state_dir / FILE_NAME
+
+    def rented(name: str) -> bool:
+        return price_device(name, config.hardware, "").rented
+
     try:
         with contextlib.closing(open_for_reading(config.state_dir)) as db:
-            differences = Rerating(db, _pricing(config, db, from_ns)).look(from_ns, to_ns)
+            differences = Rerating(db, _pricing(config, db, from_ns), rented).look(from_ns, to_ns)
         sys.stdout.write(table(differences, config.tags.keys))
         if options.dry_run or all(d.booked_nano == d.rerated_nano for d in differences):
             sys.stdout.write("Nothing written.\n")
@@ -53,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.flush()
         with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30.0)) as db:
             db.execute("PRAGMA synchronous = FULL")
-            Rerating(db, _pricing(config, db, from_ns)).write(from_ns, to_ns, now_ns)
+            Rerating(db, _pricing(config, db, from_ns), rented).write(from_ns, to_ns, now_ns)
     except sqlite3.Error as error:
         raise LedgerError(f"{path}: {error}; run this as the user that runs the daemon, or as root, and do it again: "
                           "what is written already is not written twice") from error

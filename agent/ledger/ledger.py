@@ -13,17 +13,19 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from agent.energy.metering import MeterState
 from agent.errors import LedgerError
 from agent.ledger.batch import Batch, CostKey
-from agent.ledger.file import FILE_NAME, connect, is_damage, move_aside, take_directory
+from agent.ledger.file import FILE_NAME, SIDE_FILES, connect, is_damage, move_aside, take_directory
 from agent.ledger.schema import migrate
 from agent.ledger.totals import added, load_totals, load_workloads
 from agent.ledger.write import Interned, is_committed, write_batch, write_opening
 from agent.model import FOREVER_NS, Totals, Workload
+from agent.units import NANO
 
 WRONG_CONTENT = (KeyError, TypeError, ValueError, msgspec.MsgspecError)      # what reading a damaged file may come to
 
@@ -96,26 +98,32 @@ class Ledger:
 
     def workloads_since(self, since_utc_ns: int) -> list[Workload]:
         """The workloads with a row that began at an instant or later, oldest first."""
-        rows = self._db().execute("SELECT DISTINCT workload FROM summary WHERE start_ns >= ?", (since_utc_ns,))
+        rows = self._ask("SELECT DISTINCT workload FROM summary WHERE start_ns >= ?", since_utc_ns)
         used = {number for (number,) in rows}
         return [workload for workload, number in self._interned.numbers.items() if number in used]
 
     def site_energy_mj(self, since_utc_ns: int) -> int:
         """Device energy booked in rows that began at an instant or later."""
-        row = self._db().execute("SELECT COALESCE(SUM(energy_mj), 0) FROM summary WHERE start_ns >= ?", (since_utc_ns,))
-        return int(row.fetchone()[0])
+        return int(self._ask("SELECT COALESCE(SUM(energy_mj), 0) FROM summary WHERE start_ns >= ?", since_utc_ns)[0][0])
 
     def spend(self, instants_ns: Sequence[int], recent_ns: int) -> list[tuple[int, Workload, str, int]]:
         """What budgets start from: (start, workload, currency, cost). Up to ``recent_ns`` one row a workload between each
         instant and the next, with its first start; from then on one a quarter of an hour."""
-        db = self._db()
         names = {number: workload for workload, number in self._interned.numbers.items()}
-        select = ("SELECT MIN(start_ns), workload, currency, SUM(cost_nano) FROM summary "
-                  "WHERE start_ns >= ? AND start_ns < ? AND currency <> '' GROUP BY workload, currency")
+        select = ("SELECT MIN(start_ns), workload, currency, SUM(cost_nano / 1000000000), SUM(cost_nano % 1000000000) "
+                  "FROM summary WHERE start_ns >= ? AND start_ns < ? AND currency <> '' GROUP BY workload, currency")
         edges_ns = [*sorted({instant_ns for instant_ns in instants_ns if instant_ns < recent_ns}), recent_ns]
-        rows = [row for span_ns in itertools.pairwise(edges_ns) for row in db.execute(select, span_ns)]
-        rows += db.execute(select + ", start_ns", (recent_ns, FOREVER_NS))
-        return [(start_ns, names[workload], currency, cost) for start_ns, workload, currency, cost in rows]
+        rows = [row for span_ns in itertools.pairwise(edges_ns) for row in self._ask(select, *span_ns)]
+        rows += self._ask(select + ", start_ns", recent_ns, FOREVER_NS)
+        return [(start_ns, names[workload], currency, whole * NANO + rest)
+                for start_ns, workload, currency, whole, rest in rows]
+
+    def _ask(self, select: str, *parameters: int) -> list[tuple[Any, ...]]:
+        """Rows of the file. Raises LedgerError, also where it must be opened again and the disk refuses."""
+        try:
+            return self._db().execute(select, parameters).fetchall()
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(f"{self.path}: {error}") from error
 
     def commit(self, batch: Batch, utc_ns: int) -> None:
         """Write a batch in one transaction; ``totals`` has it when this returns. A batch that is already there adds
@@ -161,7 +169,7 @@ class Ledger:
         except BaseException as error:
             # What was interned in a transaction that failed is not in the file.
             self._disconnect()
-            if isinstance(error, UnicodeDecodeError):        # sqlite3 could not read a text of the file, or an error about it
+            if isinstance(error, WRONG_CONTENT):             # sqlite3 could not read a text of the file, or it holds nonsense
                 raise sqlite3.DatabaseError(f"malformed: {error!r}") from error
             raise
         if known or corrections != self._corrections:
@@ -255,6 +263,10 @@ class Ledger:
     def _finish_replacement(self) -> None:
         fresh = self.path.with_name(f"{FILE_NAME}.new")
         if fresh.exists() and not self.path.exists():
+            for suffix in SIDE_FILES[1:]:            # of the one set aside: they would be laid over the new file
+                left = self.path.with_name(FILE_NAME + suffix)
+                if left.exists():
+                    left.rename(left.with_name(f'{left.name}.corrupt'))
             fresh.rename(self.path)
 
 

@@ -116,7 +116,7 @@ class LedgerReader:
                     tags = dict(zip(tag_keys, names[fields["workload"]], strict=False))
                     keys = tuple(_value(key, fields, tags) for key in by)
                     total = sums.setdefault((keys, fields["currency"]), [0, 0, 0, 0])
-                    for i, amount in enumerate(row[-4:]):
+                    for i, amount in enumerate((*row[-5:-3], row[-3] * 10**9 + row[-2], row[-1])):
                         total[i] += amount
         except (sqlite3.Error, KeyError, ValueError, msgspec.MsgspecError) as error:
             raise LedgerError(f"{self._path}: {error}; gpu-finops ledger verify tells what is wrong with it") from error
@@ -129,7 +129,9 @@ class LedgerReader:
                 zone: ZoneInfo) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """(day or month, group) over a table. One query a period, so that SQLite sums what it need not hand over."""
         grouped = ", ".join(columns)
-        select = (f"SELECT {grouped}, SUM(energy_mj), SUM(gpu_ns), SUM(cost_nano), SUM(emissions_ug) FROM {table} "  # noqa: S608 - names come from the tables above
+        # Money in two parts: a sum over many devices in a small unit may pass 64 bits, and SQLite then gives up.
+        sums = "SUM(energy_mj), SUM(gpu_ns), SUM(cost_nano / 1000000000), SUM(cost_nano % 1000000000), SUM(emissions_ug)"
+        select = (f"SELECT {grouped}, {sums} FROM {table} "  # noqa: S608 - names come from the tables above
                   f"WHERE start_ns >= ? AND start_ns < ? GROUP BY {grouped}")
         if calendar is None:
             yield from (("", row) for row in self._db.execute(select, (from_ns, to_ns)))

@@ -64,8 +64,10 @@ class Difference(Struct, frozen=True):
 class Rerating:
     """One pass over a period. Make a new one for each pass: it carries remainders, and where the tiers stand."""
 
-    def __init__(self, db: sqlite3.Connection, pricing: Pricing) -> None:
-        """``pricing`` has the tariff and nothing else: no hardware, no carries."""
+    def __init__(self, db: sqlite3.Connection, pricing: Pricing, rented: Callable[[str], bool] = lambda name: False) -> None:
+        """``pricing`` has the tariff and nothing else: no hardware, no carries. ``rented``: whether a device of that NVML
+        name is paid for by rent, which its energy is a part of."""
+        self._rented = rented
         self._db = db
         self._pricing = pricing
         self._workloads = {number: workload for workload, number in load_workloads(db).items()}
@@ -125,6 +127,10 @@ class Rerating:
             for key, group in groups.items():
                 for net in group:
                     self._sum(net, 0)
+                    unknown = not all(charge.rate for charge in charges[key])        # now: a price that is not known any more
+                    if (net.rate and unknown) or (not net.rate and self._rented(self._names.get(net.uuid, ""))):
+                        self._sum(net, 1)
+                        continue
                     if net.rate == INCLUDED_IN_RENT or (net.currency, net.tariff, net.rate, net.price) in good:
                         self._sum(net, 1)
                         continue

@@ -12,7 +12,7 @@ from agent.ledger.batch import WASTE_STATES, Batch
 from agent.model import Totals, Workload
 
 _K = TypeVar("_K")
-_LARGEST: Final = 2**62              # no sum comes near; what is above is a damaged number
+_LARGEST: Final = 2**63              # what a column of the ledger holds
 
 
 

@@ -110,10 +110,12 @@ def make_bill(tariff: RuledTariff, load: Load, from_ns: int, to_ns: int, used_kw
 
 
 def _pieces(tariff: RuledTariff, load: Load, from_ns: int, to_ns: int, used: int) -> Iterator[Piece]:
-    period_ns = tariff.period_start(from_ns)
+    period_ns, begun_ns, before = tariff.period_start(from_ns), from_ns, used
     while from_ns < to_ns:
         if tariff.period_start(from_ns) != period_ns:
-            period_ns, used = tariff.period_start(from_ns), 0
+            period_ns = tariff.period_start(from_ns)
+            used = 0 if period_ns is None else load.energy(max(begun_ns, period_ns), from_ns)
+            used += before if period_ns is not None and period_ns <= begun_ns else 0
         nano_kw, next_ns = load.at(from_ns)
         end_ns = min(to_ns, tariff.next_change(from_ns), to_ns if next_ns is None else next_ns)
         energy = nano_kw * (end_ns - from_ns)

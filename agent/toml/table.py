@@ -129,7 +129,9 @@ class Table:
             shown = "not finite" if isinstance(node.value, Decimal) else type_name(node.value)
             self.fault(node, f"is {shown}; write {hint}")
             return None
-        if low is not None and value < low:
+        if value and not -18 <= value.adjusted() <= 12:
+            self.fault(node, f"is {value:.3g}; write a number that a price, a time or an amount can have")
+        elif low is not None and value < low:
             self.fault(node, f"is {value}; write {low} or more")
         elif high is not None and value > high:
             self.fault(node, f"is {value}; write {high} or less")

@@ -172,6 +172,8 @@ def test_a_full_disk_keeps_serving_and_commits_when_there_is_room(tmp_path: Path
         stuck = daemon.value("finops_gpu_energy_joules_total")
         assert daemon.value("finops_gpu_power_watts") > 0
         until(lambda: daemon.value("finops_agent_queued_ticks") >= 5, "ticks to wait in memory")
+        daemon.signal(signal.SIGHUP)                            # a reload asks the ledger, which cannot be opened now
+        until(lambda: "not reloaded" in daemon.errors() or "configuration reloaded" in daemon.errors(), "the reload to be over")
         assert daemon.value("finops_gpu_energy_joules_total") == stuck
         filler.unlink()
         until(lambda: daemon.value("finops_agent_ledger_ok") == 1.0, "the ledger to go on")

@@ -271,3 +271,21 @@ def test_another_file_in_the_ledgers_place_is_not_written_to(tmp_path: Path) -> 
             ledger.commit(batch(1), NOON_NS)
     assert (tmp_path / FILE_NAME).read_bytes() == b"a backup that somebody put back"
     ledger.close()
+
+
+def test_sums_past_sixty_two_bits_are_no_damage(tmp_path: Path) -> None:
+    from zoneinfo import ZoneInfo
+
+    ledger = Ledger(tmp_path, NOON_NS)
+    for n in range(3):                               # three devices at 8e18 nano-units each: 2.4e19 is past 64 bits
+        one = charge(8 * 10**18, uuid=f"GPU-{n}", start_utc_ns=NOON_NS + n * BUCKET_NS)
+        ledger.commit(batch(n, charges=(one,)), NOON_NS)
+    assert sum(cost for _, _, _, cost in ledger.spend([], 0)) == 24 * 10**18
+    ledger.close()
+    totals, again = reopened(tmp_path)
+    assert again.set_aside is None
+    assert sum(totals.cost_nano.values()) == 24 * 10**18
+    reader = LedgerReader(tmp_path)
+    assert reader.usage(None, None, ["project"], KEYS, ZoneInfo("UTC"))[0].cost_nano == 24 * 10**18
+    reader.close()
+    again.close()
