@@ -79,6 +79,8 @@ def _check_fields(file: Path, rate: Mapping[str, Any], ignore: frozenset[str]) -
 def _currency(file: Path, rate: Mapping[str, Any]) -> str:
     if rate.get("country") not in {None, "", "USA", "US"}:
         refuse(file, "country", f"is {rate['country']}; write --currency with the code of its prices")
+    if rate.get("currency") not in {None, "", "USD"}:
+        refuse(file, "currency", f"is {rate['currency']}; write --currency with the code of its prices")
     return "USD"
 
 

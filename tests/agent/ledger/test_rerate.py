@@ -248,3 +248,27 @@ def test_wrong_usage_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtu
         file.write_text("")
     assert main(["rerate", "--from", days[0], "--to", days[1], "--config.file", str(file), "--state.dir", str(state)]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_price_file_that_does_not_reach_back_takes_no_cost_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = state_of(tmp_path)
+    (tmp_path / "later.csv").write_text("start,price\n2026-06-01T00:00:00Z,80\n2026-06-01T01:00:00Z,80\n")
+    config = tmp_path / "c.toml"
+    config.write_text(
+        f'[site]\ntariff = "t"\n[tariff.t]\ncurrency = "CNY"\ntimezone = "{ZONE}"\n'
+        'rates = { s = { csv = "later.csv", unit = "CNY/MWh", missing = "last" } }\nrule = [{ rate = "s" }]\n')
+    assert main(["rerate", "--from", "2026-03-01", "--to", "2026-03-02", "--config.file", str(config),
+                 "--state.dir", str(state)]) == 0
+    assert "Nothing written." in capsys.readouterr().out
+
+
+def test_a_rented_device_whose_rent_was_unknown_is_not_billed_electricity(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    ledger = Ledger(state, START_NS)
+    book(ledger, Pricing(None, "", Decimal(1), (), None, {}), START_NS, 4)      # energy booked without a price
+    ledger.close()
+    with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as db:
+        rented = Rerating(db, pricing(tariff(tmp_path, "flat = 1")), lambda name: True)
+        assert [d for d in rented.write(START_NS, END_NS, END_NS) if d.booked_nano != d.rerated_nano] == []
+        owned = Rerating(db, pricing(tariff(tmp_path, "flat = 1")))
+        assert sum(d.rerated_nano for d in owned.look(START_NS, END_NS)) > 0
