@@ -49,14 +49,24 @@ def main(arguments: list[str] | None = None) -> int:
                 module.add_parser(commands)
         options = parser.parse_args(given)
         status: int = options.run(options)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
     except FinOpsError as error:
-        print(f"gpu-finops: {error}", file=sys.stderr)
+        print(error if isinstance(error, ConfigError) else f"gpu-finops: {error}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
+        return 1
+    except (OSError, UnicodeDecodeError, ArithmeticError) as error:
+        print(f"gpu-finops: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _sentence(error: OSError | UnicodeDecodeError | ArithmeticError) -> str:
+    """What a fault of the machine or of a file means to the person who named the file."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}; name another file or place"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a file that was named is not UTF-8 text ({error.reason}); convert it first"
+    return f"a number is too large or too small to reckon with ({type(error).__name__}); check the amounts"

@@ -23,11 +23,11 @@ class SnapshotClient:
 
     def __init__(self, url: str, ca_file: Path | None = None) -> None:
         """``url``: http(s)://[NAME:PASSWORD@]HOST:PORT. Raises UsageError."""
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise UsageError(f"--url {url}: the port is not a number from 0 to 65535") from error
+            raise UsageError(f"--url {url} is no address ({error}); write it as http://127.0.0.1:10061") from error
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise UsageError(f"--url {url} is no address; write it as http://127.0.0.1:10061")
         self._headers = {"Accept": "application/json"}

@@ -49,7 +49,11 @@ def run_import(options: argparse.Namespace) -> int:
         raise UsageError(f"--currency {options.currency} is not a code of ISO 4217, such as USD")
     wishes = Wishes(name=options.name, timezone=options.timezone, currency=options.currency, label=options.label,
                     payment_method=options.payment_method, missing=options.missing, ignore=frozenset(options.ignore))
-    tariff = FORMATS[options.format](options.file, wishes)
+    try:
+        tariff = FORMATS[options.format](options.file, wishes)
+    except (TypeError, AttributeError, LookupError) as error:
+        raise FinOpsError(f"{options.file}: a field has another shape than {options.format} gives it ({error}); "
+                          "save the answer as it came") from error
     if tariff.csv is None:
         _write({options.output: tariff_text(tariff, "")}, force=options.force)
         return 0

@@ -238,3 +238,19 @@ def test_wrong_usage_is_two_and_one_sentence(arguments: list[str], tmp_path: Pat
     status, errors = finops(*arguments, cwd=tmp_path, environ={"PYTHONPATH": str(REPOSITORY)})
     assert status == 2
     assert len(errors.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [
+    ["tariff", "import", "--format", "urdb", "--timezone", "UTC", "shapes.json"],
+    ["tariff", "holidays", "bytes.toml"],
+    ["top", "--once", "--url", "http://[::1"],
+    ["plan", "huge.toml"],
+])
+def test_odd_files_and_places_get_one_sentence(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "shapes.json").write_text('{"items": [{"energyratestructure": 5, "energyweekdayschedule": {}}]}')
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe dates = [\x80]")
+    (tmp_path / "huge.toml").write_text("[[unit_cost]]\nhourly_cost = 1e300\nat = [{ utilisation = 1e-300, cost = 1 }]\n")
+    status, errors = finops(*arguments, cwd=tmp_path, environ={"PYTHONPATH": str(REPOSITORY)})
+    assert status in {1, 2}
+    assert "Traceback" not in errors
+    assert errors.strip()
