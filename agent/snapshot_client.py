@@ -25,9 +25,12 @@ class SnapshotClient:
         """``url``: http(s)://[NAME:PASSWORD@]HOST:PORT. Raises UsageError."""
         try:
             parts = urlsplit(url)
-            port = parts.port
         except ValueError as error:
             raise UsageError(f"--url {url} is no address ({error}); write it as http://127.0.0.1:10061") from error
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise UsageError(f"--url {url}: the port is not a number from 0 to 65535") from error
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise UsageError(f"--url {url} is no address; write it as http://127.0.0.1:10061")
         self._headers = {"Accept": "application/json"}
