@@ -79,6 +79,15 @@ if [ -n "$lacking" ]; then
     debs_unpack "$tools" $(packages_of $lacking) || give_up $lacking
 fi
 
+# Debian's Alertmanager reads its templates from /usr/share, and from nowhere else: unpacked, it sees ours there.
+if [ -x "$tools/usr/bin/prometheus-alertmanager" ]; then
+    wrap prometheus-alertmanager <<'END'
+[ -e /usr/share/prometheus/alertmanager/default.tmpl ] && exec "$T/usr/bin/prometheus-alertmanager" "$@"
+exec unshare --map-root-user --mount sh -c \
+    'mount --bind "$0/usr/share" /usr/share && exec "$0/usr/bin/prometheus-alertmanager" "$@"' "$T" "$@"
+END
+fi
+
 lacking=$(missing make cc openssl systemd-analyze chromium)
 if [ -n "$lacking" ]; then
     debs_have_apt || give_up $lacking
