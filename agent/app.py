@@ -62,9 +62,6 @@ class App:
         self._latest: Snapshot | None = None
         self._notifier = ServiceNotifier(os.environ)
         self._ledger = Ledger(self.config.state_dir, self._clock.utc_ns())
-        if self._ledger.set_aside is not None:
-            log.error("%s was damaged: set aside as %s, nothing deleted; counters begin anew. Keep that file for recovery",
-                      self._ledger.path, self._ledger.set_aside)
         self._corrections = self._ledger.corrections
         attribution, stages = self._build(self.config, None)
         self._attribution = attribution

@@ -36,7 +36,7 @@ class LedgerUpkeep:
     def schedule(self) -> None:
         """Have the work done from now on."""
         self._jobs.beside(ROLL_UP_SECONDS, self._roll_up, "roll-up", first_s=60)
-        self._jobs.beside(CHECK_SECONDS, self._check, "ledger check", first_s=120)
+        self._jobs.beside(CHECK_SECONDS, self._check, "ledger check", first_s=30)
 
     def stop(self) -> None:
         """Have a roll-up that is going on end after its present transaction."""

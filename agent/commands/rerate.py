@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from agent.clock import SystemClock
 from agent.config.config import Config, load
 from agent.errors import LedgerError, UsageError
+from agent.ledger.at_rest import forget_at_rest
 from agent.ledger.file import FILE_NAME
 from agent.ledger.query import open_for_reading, parse_instant
 from agent.ledger.rerate import Difference, Rerating, used_before
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.flush()
         with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30.0)) as db:
             db.execute("PRAGMA synchronous = FULL")
+            forget_at_rest(path)
             Rerating(db, _pricing(config, db, from_ns), rented).write(from_ns, to_ns, now_ns)
     except sqlite3.Error as error:
         raise LedgerError(f"{path}: {error}; run this as the user that runs the daemon, or as root, and do it again: "

@@ -6,15 +6,19 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from agent.errors import LedgerError
+from agent.ledger.schema import check_schema
+from agent.ledger.seal import BY_NAME, SEALED, broken, install
 
 FILE_NAME: Final = "ledger.sqlite3"
-SIDE_FILES: Final = ("", "-wal", "-shm")
+SIDE_FILES: Final = ("", "-wal", "-shm", ".closed")
 QUICK_CHECK_MAX_BYTES: Final = 64 * 2**20    # a larger file would hold up the start; it is checked beside the ticks
+SEAL_CHECK_MAX_BYTES: Final = 16 * 2**20     # half a second
 
 _DAMAGE: Final = frozenset({
     sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH,
@@ -56,6 +60,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -1024")
+        install(connection)
         if path.stat().st_size <= QUICK_CHECK_MAX_BYTES:
             quick_check(connection)
     except UnicodeDecodeError as error:          # SQLite quotes what it does not understand, and Python cannot read that
@@ -74,11 +79,28 @@ def quick_check(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"malformed: {fault}")
 
 
+def check_content(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise DatabaseError where a ledger of the newest version says something else than was written to it. The rows over
+    time are looked at in a small file only: in a large one they would hold up the start, and are checked beside the ticks."""
+    small = path.stat().st_size <= SEAL_CHECK_MAX_BYTES
+    check_schema(connection)
+    _raise_first(broken(connection, SEALED if small else BY_NAME))
+
+
+def _raise_first(faults: Iterator[str]) -> None:
+    fault = next(faults, None)
+    if fault is not None:
+        raise sqlite3.DatabaseError(f"malformed: {fault}")
+
+
 def fault_of(path: Path) -> str | None:
-    """What SQLite finds wrong with a ledger, read beside its daemon; None for a good one, or where it cannot tell."""
+    """What is wrong with a ledger, read beside its daemon, whole; None for a good one, or where it cannot be told."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            install(connection)
             quick_check(connection)
+            check_schema(connection)
+            _raise_first(broken(connection))
     except UnicodeDecodeError:
         return "an unreadable schema"
     except sqlite3.Error as error:

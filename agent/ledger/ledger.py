@@ -19,9 +19,12 @@ import msgspec
 
 from agent.energy.metering import MeterState
 from agent.errors import LedgerError
+from agent.ledger.at_rest import AtRest, forget_at_rest, read_at_rest, tables_of, unchanged, write_at_rest
 from agent.ledger.batch import Batch, CostKey
-from agent.ledger.file import FILE_NAME, SIDE_FILES, connect, is_damage, move_aside, take_directory
+from agent.ledger.file import FILE_NAME, SIDE_FILES, check_content, connect, is_damage, move_aside, take_directory
+from agent.ledger.rescue import Rescued, rescue
 from agent.ledger.schema import migrate
+from agent.ledger.seal import install, seal_all
 from agent.ledger.totals import added, load_totals, load_workloads
 from agent.ledger.write import Interned, is_committed, write_batch, write_opening
 from agent.model import FOREVER_NS, Totals, Workload
@@ -38,13 +41,13 @@ class Ledger:
     def __init__(self, state_dir: Path, utc_ns: int) -> None:
         """Open or create the ledger in a directory. Raises LedgerError with a sentence for the operator.
 
-        A file that is found damaged is renamed to ``ledger.sqlite3.corrupt-TIME`` and a new one begun;
-        ``set_aside`` then has the new name.
+        A file that is found damaged is renamed to ``ledger.sqlite3.corrupt-TIME`` and a new one begun, with what the old one
+        proves; ``set_aside`` then has the new name, and the log says what went over.
         """
         self.path = state_dir / FILE_NAME
         self.set_aside: Path | None = None
         self._connection: sqlite3.Connection | None = None
-        self._totals: Totals
+        self._totals: Totals | None = None       # None: nothing has been read yet
         self._interned: Interned
         self._names: dict[str, str] = {}
         self._meters: dict[str, MeterState] = {}
@@ -55,12 +58,13 @@ class Ledger:
         self._lock = take_directory(state_dir)
         try:
             self._finish_replacement()
+            at_rest = read_at_rest(self.path)
             try:
-                self._open()
+                self._open(at_rest)
             except sqlite3.Error as error:
                 if not is_damage(error, self.path):
                     raise
-                self.set_aside = move_aside(self.path, utc_ns)
+                self._replace(str(error), utc_ns, at_rest)
                 self._open()
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -77,6 +81,8 @@ class Ledger:
     @property
     def totals(self) -> Totals:
         """The committed lifetime totals. A new record after each commit; never changed."""
+        if self._totals is None:
+            raise LedgerError(f"{self.path}: not read yet")
         return self._totals
 
     def meters(self) -> dict[str, MeterState]:
@@ -152,9 +158,22 @@ class Ledger:
             raise LedgerError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
-        """Release the file and the directory's lock."""
+        """Release the file and the directory's lock. What the file is now is noted, for the next open to compare."""
+        try:
+            self._note_at_rest()
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            log.warning("%s: closed without a note of its bytes (%s); the next start relies on its seals", self.path, error)
+        finally:
+            self._disconnect()
+            os.close(self._lock)
+
+    def _note_at_rest(self) -> None:
+        if self._connection is None or _identity(self.path) != self._identity:
+            return
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        tables = tables_of(self._connection)
         self._disconnect()
-        os.close(self._lock)
+        write_at_rest(self.path, tables)
 
     def _commit(self, batch: Batch, utc_ns: int) -> None:
         self._see_that_the_file_is_there()
@@ -175,7 +194,7 @@ class Ledger:
         if known or corrections != self._corrections:
             self._load(db)
         else:
-            self._totals = added(self._totals, batch)
+            self._totals = added(self.totals, batch)
             self._carries.update((key, sums[2]) for key, sums in batch.costs.items())
         self._names.update(batch.names)
         self._meters.update((uuid, meter) for uuid, meter in batch.meters.items() if uuid in batch.names)
@@ -193,10 +212,18 @@ class Ledger:
             self._connection.close()
             self._connection = None
 
-    def _open(self) -> None:
+    def _open(self, at_rest: AtRest | None = None) -> None:
+        proven = False
+        if at_rest is not None:
+            if not unchanged(self.path, at_rest):
+                raise sqlite3.DatabaseError("its bytes have changed since it was closed: by a bad disk, or by another program")
+            forget_at_rest(self.path)                # from here on it may be written to
+            proven = True
         connection = connect(self.path)
         try:
             migrate(connection, self.path)
+            if not proven:
+                check_content(connection, self.path)
             self._load(connection)
             self._connection = connection
             self._identity = _identity(self.path)
@@ -235,30 +262,52 @@ class Ledger:
             lock = take_directory(self.path.parent)
             os.close(self._lock)
             self._lock = lock
-            self._write_fresh()
+            self._write_fresh(None)
             self._finish_replacement()
             log.error("%s was removed: begun anew, counters go on from the totals in memory, reports begin anew", self.path)
             return
         raise LedgerError(f"{self.path}: another file stands here than the one that was opened; restart to go on with it")
 
-    def _replace(self, fault: str, utc_ns: int) -> None:
-        """Set the file aside and put one in its place that begins with the totals in memory. The new one is whole before
-        the old one goes, so that a crash in between finds one of them."""
-        self._write_fresh()
+    def _replace(self, fault: str, utc_ns: int, at_rest: AtRest | None = None) -> None:
+        """Set the file aside and put one in its place that goes on from it. The new one is whole before the old one goes, so
+        that a crash in between finds one of them."""
+        went_over = self._write_fresh(self.path, at_rest)
         self.set_aside = move_aside(self.path, utc_ns)
         self._finish_replacement()
-        log.error("%s was found damaged (%s): set aside as %s, nothing deleted; counters go on from the totals in memory, "
-                  "reports begin anew. Keep that file for recovery", self.path, fault, self.set_aside)
+        log.error("%s is damaged (%s): set aside as %s, nothing deleted; %s. Keep that file for recovery",
+                  self.path, fault, self.set_aside, went_over)
 
-    def _write_fresh(self) -> None:
+    def _write_fresh(self, old: Path | None, at_rest: AtRest | None = None) -> str:
+        """Write the file that is to take the old one's place; a sentence on what went over into it: what the old one proves,
+        else the totals in memory, else nothing."""
         fresh = self.path.with_name(f"{FILE_NAME}.new")
         fresh.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
+            install(connection)
             migrate(connection, fresh)
             connection.execute("BEGIN IMMEDIATE")
-            write_opening(connection, self._totals, self._names, self._meters, self._calibrations, self._carries)
+            rescued = self._rescue(old, connection, at_rest) if old is not None else None
+            if rescued is None and self._totals is not None:
+                write_opening(connection, self._totals, self._names, self._meters, self._calibrations, self._carries)
+            seal_all(connection)
             connection.execute("COMMIT")
+        if rescued is None:
+            return ("counters begin anew" if self._totals is None else
+                    "counters go on from the totals in memory, reports begin anew")
+        lost = f", all but {rescued.lost} spans of rows that were damaged" if rescued.lost else ""
+        return f"a new file goes on with its totals and its {rescued.rows} rows{lost}"
+
+    def _rescue(self, old: Path, fresh: sqlite3.Connection, at_rest: AtRest | None) -> Rescued | None:
+        rescued = rescue(old, fresh, at_rest.tables if at_rest is not None else None)
+        try:
+            if rescued is not None:
+                self._load(fresh)
+        except WRONG_CONTENT:                    # as it was written, and nonsense all the same
+            fresh.execute("ROLLBACK")
+            fresh.execute("BEGIN IMMEDIATE")
+            return None
+        return rescued
 
     def _finish_replacement(self) -> None:
         fresh = self.path.with_name(f"{FILE_NAME}.new")

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from agent.ledger.seal import Touched, install, require_good
 from agent.ledger.totals import load_workloads
 from agent.ledger.write import ADD_CORRECTION, ADD_COST, ADD_STATE_COST, ADD_SUMMARY
 from agent.model import INCLUDED_IN_RENT, Charge, Share, Workload
@@ -67,6 +68,7 @@ class Rerating:
     def __init__(self, db: sqlite3.Connection, pricing: Pricing, rented: Callable[[str], bool] = lambda name: False) -> None:
         """``pricing`` has the tariff and nothing else: no hardware, no carries. ``rented``: whether a device of that NVML
         name is paid for by rent, which its energy is a part of."""
+        install(db)
         self._rented = rented
         self._db = db
         self._pricing = pricing
@@ -83,11 +85,12 @@ class Rerating:
 
     def write(self, from_ns: int, to_ns: int, utc_ns: int) -> list[Difference]:
         """Add the corrections, an hour of the period a transaction; what they changed. One that is interrupted is finished
-        by doing it again."""
+        by doing it again. Raises DatabaseError where an hour is not what was written."""
         run: int | None = None
         for start_ns, end_ns in self._slices(from_ns, to_ns):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                require_good(self._db, start_ns, end_ns)
                 rows = self._corrections(start_ns, end_ns)
                 if rows:
                     if run is None:
@@ -95,6 +98,7 @@ class Rerating:
                                                (utc_ns, from_ns, to_ns)).lastrowid
                     self._db.execute("UPDATE correction_run SET rows = rows + ? WHERE id = ?", (len(rows), run))
                     self._add(rows)
+                    self._seal(rows)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -186,6 +190,15 @@ class Rerating:
                                         for (uuid, workload, currency), nano in costs.items()])
         self._db.executemany(ADD_STATE_COST, [(uuid, workload, "unknown", currency, nano)
                                               for (uuid, workload, currency), nano in costs.items() if nano > 0])
+
+    def _seal(self, rows: list[tuple[_Net, int]]) -> None:
+        touched = Touched()
+        touched.add("correction_run", [()])
+        for table in ("correction", "summary"):
+            touched.add(table, {(net.start_ns,) for net, _ in rows})
+        for table in ("cost_total", "state_cost"):
+            touched.add_totals(table, {(net.uuid, net.workload) for net, _ in rows})
+        touched.seal(self._db)
 
     def _sum(self, net: _Net, column: int) -> None:
         self._sums.setdefault((net.workload, net.currency), [0, 0])[column] += net.cost_nano

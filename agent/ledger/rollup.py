@@ -18,6 +18,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from agent.calendar.periods import Period, period_at
+from agent.ledger.seal import install, require_good, seal_all, seal_span
 from agent.ledger.write import ADD_CORRECTION, ADD_SUMMARY, ADD_USAGE
 from agent.units import NS_PER_HOUR, NS_PER_S
 
@@ -74,16 +75,21 @@ class RollUp:
 
 def roll_up(db: sqlite3.Connection, zone: ZoneInfo, keep_quarter_hours_ns: int, keep_hours_ns: int, now_ns: int,
             stop: Callable[[], bool] = lambda: False) -> int:
-    """Roll up every hour and day that ended longer ago than is kept; how many. ``stop`` is asked after each of them."""
+    """Roll up every hour and day that ended longer ago than is kept; how many. ``stop`` is asked after each of them. Raises
+    DatabaseError where one of them is not what was written: damage is not summed up, and sealed, as if it were good."""
+    install(db)
     rolled = 0
     for mark, keep_ns, span_at in (
             ("hours_until_ns", keep_quarter_hours_ns, hour_at), ("days_until_ns", keep_hours_ns, day_at)):
         for start_ns, end_ns in _spans(db, mark, now_ns - keep_ns, zone, span_at):
             db.execute("BEGIN IMMEDIATE")
             try:
+                require_good(db, start_ns, end_ns)
                 for table, key, add in _TABLES:
                     _merge(db, table, key, add, start_ns, end_ns)
                 db.execute("INSERT INTO mark VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (mark, end_ns))
+                seal_span(db, start_ns, end_ns)
+                seal_all(db, ["mark"])
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import LedgerError
+from agent.ledger.seal import seal_all
 
 # Version 1. Money is integer nano-units, energy integer mJ, time integer ns; instants are ns of UTC.
 # ``usage`` has one row per device x workload x component x price within a quarter of an hour at most; energy and time stand on
@@ -96,11 +97,17 @@ CREATE TABLE mark (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO mark VALUES ('schema', 2);
 """
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)     # MIGRATIONS[n] leads from version n to n + 1
+# Version 3. ``seal`` has a digest of what each slice of each table says (seal.py).
+_VERSION_3: Final = """
+CREATE TABLE seal (name TEXT NOT NULL, slice NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (name, slice)) WITHOUT ROWID;
+UPDATE mark SET value = 3 WHERE name = 'schema';
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)     # MIGRATIONS[n] leads from version n to n + 1
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring an open ledger to the newest version, one transaction a step; a copy is kept before the first.
+    """Bring an open ledger (``file.connect``) to the newest version, one transaction a step; a copy is kept before the first.
 
     Raises LedgerError for a ledger that a newer agent has written, DatabaseError for one whose version is damaged.
     """
@@ -115,7 +122,21 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     if 0 < version < len(MIGRATIONS):
         _keep_copy(connection, path.with_name(f"{path.name}.v{version}"))
     for step in range(version, len(MIGRATIONS)):
-        connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
+        connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[step]} PRAGMA user_version = {step + 1};")
+        if step + 1 == len(MIGRATIONS):
+            seal_all(connection)
+        connection.execute("COMMIT")
+
+
+def check_schema(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError where a ledger of the newest version does not have that version's tables, to the letter. What
+    somebody has added (an index, a view) is let be."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+        for step in MIGRATIONS:
+            model.executescript(step)
+        tables = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+        if not set(model.execute(tables)) <= set(connection.execute(tables)):
+            raise sqlite3.DatabaseError("malformed: the tables are not those of a ledger")
 
 
 def _marked(connection: sqlite3.Connection) -> int | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+from agent.ledger.schema import check_schema
+from agent.ledger.seal import SEALED, broken, install
+
 # Each: what is compared, and a query whose rows are what differs. The last two columns are the figure as it stands and as
 # the rows give it; the columns before say where.
 _ALL_ROWS: Final = """(
@@ -73,6 +76,13 @@ def verify(db: sqlite3.Connection) -> list[str]:
     try:
         faults += [f"SQLite: {row[0]}" for row in db.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
         db.execute("BEGIN")
+        install(db)
+        check_schema(db)
+        for table in SEALED:
+            places = list(broken(db, [table]))
+            faults += places[:MOST_NAMED]
+            if len(places) > MOST_NAMED:
+                faults.append(f"{table} is not what was written at {len(places) - MOST_NAMED} more places")
         for what, differing in _CHECKS.items():
             rows = db.execute(differing).fetchall()
             for *where, stands, counted in rows[:MOST_NAMED]:

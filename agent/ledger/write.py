@@ -11,6 +11,7 @@ import msgspec
 from agent.energy.metering import MeterState
 from agent.errors import LedgerError
 from agent.ledger.batch import Batch, CostKey
+from agent.ledger.seal import Touched
 from agent.model import Totals, Workload
 from agent.pricing.pricing import BUCKET_NS
 from agent.units import NS_PER_HOUR
@@ -38,6 +39,7 @@ class Interned:
 
     def __init__(self, db: sqlite3.Connection, numbers: Mapping[Workload, int]) -> None:
         self.numbers = dict(numbers)
+        self.new: set[int] = set()               # numbers that were given since somebody emptied this
         self._db = db
 
     def number(self, workload: Workload) -> int:
@@ -47,6 +49,7 @@ class Interned:
             tags = msgspec.json.encode(workload).decode()
             cursor = self._db.execute("INSERT INTO workload (tags) VALUES (?)", (tags,))
             known = self.numbers[workload] = int(cursor.lastrowid or 0)
+            self.new.add(known)
         return known
 
 
@@ -107,6 +110,23 @@ def write_batch(db: sqlite3.Connection, interned: Interned, batch: Batch, utc_ns
             amounts[i] += amount
     db.executemany(ADD_USAGE, rows)
     db.executemany(ADD_SUMMARY, [(*key, *sums, BUCKET_NS) for key, sums in summary.items()])
+    _seal(db, interned, batch)
+
+
+def _seal(db: sqlite3.Connection, interned: Interned, batch: Batch) -> None:
+    number = interned.number
+    touched = Touched()
+    touched.add("session", [()])
+    touched.add("workload", [(new,) for new in interned.new])
+    interned.new.clear()
+    touched.add("device", [(uuid,) for uuid in batch.names.keys() | batch.devices.keys()])
+    touched.add("device_state", [(uuid,) for uuid, _ in batch.states])
+    for table, keys in (("workload_total", batch.workloads), ("cost_total", batch.costs), ("state_total", batch.state_use),
+                        ("state_cost", batch.state_costs)):
+        touched.add_totals(table, {(key[0], number(key[1])) for key in keys})
+    for table in ("usage", "summary"):
+        touched.add(table, {(key[0],) for key in batch.usage})
+    touched.seal(db)
 
 
 def write_opening(db: sqlite3.Connection, totals: Totals, names: Mapping[str, str], meters: Mapping[str, MeterState],

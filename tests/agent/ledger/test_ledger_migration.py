@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import LedgerError
+from agent.ledger.at_rest import forget_at_rest
 from agent.ledger.file import FILE_NAME
 from agent.ledger.ledger import Ledger
 from agent.ledger.schema import MIGRATIONS
@@ -67,7 +68,8 @@ def test_a_copy_of_the_old_file_is_kept_and_can_be_read(version_1: Path) -> None
     before = tables(version_1 / FILE_NAME)
     Ledger(version_1, NOON_NS).close()
     assert tables(version_1 / f"{FILE_NAME}.v1") == before
-    assert sorted(path.name for path in version_1.iterdir()) == ["ledger.sqlite3", "ledger.sqlite3.v1", "lock"]
+    assert sorted(path.name for path in version_1.iterdir()) == [
+        "ledger.sqlite3", "ledger.sqlite3.closed", "ledger.sqlite3.v1", "lock"]
 
 
 def test_a_migrated_ledger_goes_on(version_1: Path) -> None:
@@ -98,11 +100,13 @@ def test_what_attribution_learned_is_kept_whole(tmp_path: Path) -> None:
 
 def test_a_newer_version_is_told_from_a_damaged_number(tmp_path: Path) -> None:
     Ledger(tmp_path, NOON_NS).close()
+    forget_at_rest(tmp_path / FILE_NAME)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1024}")
     ledger = Ledger(tmp_path, NOON_NS)
     assert ledger.set_aside is not None
     ledger.close()
+    forget_at_rest(tmp_path / FILE_NAME)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db, db:
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
         db.execute(f"UPDATE mark SET value = {len(MIGRATIONS) + 1}")
