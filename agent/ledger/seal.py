@@ -35,7 +35,7 @@ _WHOLE: Final = _Slicing("''", "true")
 _BY_START: Final = _Slicing("start_ns", "start_ns = ?1")
 _BY_DEVICE: Final = _Slicing("uuid", "uuid = ?1")
 _BY_WORKLOADS: Final = _Slicing(
-    f"uuid || '/' || workload / {WORKLOADS}",
+    f"uuid || '/' || (workload / {WORKLOADS})",
     f"uuid = ?1 AND workload >= ?2 * {WORKLOADS} AND workload < (?2 + 1) * {WORKLOADS}")
 
 BY_TIME: Final = {"usage": _BY_START, "correction": _BY_START, "summary": _BY_START}
