@@ -277,6 +277,7 @@ class AgentStatus(Struct, frozen=True, gc=False):
     probe_restarts: int
     queued_ticks: int                            # read and not yet committed
     dropped_ticks: int                           # what a full queue dropped
+    ledgers_set_aside: int = 0                   # damaged ones that still lie beside the ledger
 
 
 class Snapshot(Struct, frozen=True):

@@ -171,7 +171,7 @@ class Pipeline:
                 missed_ticks=self._missed_ticks, tick_seconds=self._tick_seconds, ledger_ok=self.journal.ok,
                 config_reload_success=self.config_reload_success, dropped_series=stages.resolver.overflowed,
                 probe_restarts=self.probe_restarts, queued_ticks=self.journal.queued_ticks,
-                dropped_ticks=self._dropped_ticks))
+                dropped_ticks=self._dropped_ticks, ledgers_set_aside=self._ledger.kept_aside))
 
     def _device(self, device: DeviceReading, *, stale: bool) -> DeviceStatus:
         up = device.failed is None and not stale

@@ -50,6 +50,8 @@ class LedgerUpkeep:
         fault = fault_of(self._path)
         if fault is not None:
             self._jobs.soon(lambda: self._give_up(fault))
+        else:
+            self._jobs.soon(self._ledger.look_around)
 
     def _give_up(self, fault: str) -> None:
         try:

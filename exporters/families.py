@@ -281,6 +281,8 @@ FAMILIES: tuple[Family[Snapshot], ...] = (
            _agent(lambda s: s.agent.dropped_ticks)),
     Family("finops_agent_ledger_ok", "gauge", "Whether the ledger's last write succeeded.", (),
            _agent(lambda s: int(s.agent.ledger_ok))),
+    Family("finops_agent_ledgers_set_aside", "gauge", "Damaged ledgers that lie set aside in the state directory.", (),
+           _agent(lambda s: s.agent.ledgers_set_aside)),
     Family("finops_agent_config_reload_success", "gauge", "Whether the last reading of the configuration succeeded.", (),
            _agent(lambda s: int(s.agent.config_reload_success))),
     Family("finops_agent_dropped_series_total", "counter", "Workloads booked as __overflow__ because of max_workloads.", (),

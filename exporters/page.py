@@ -64,6 +64,9 @@ def _banners(snapshot: Snapshot, seen: Overview) -> str:
     if not snapshot.agent.ledger_ok:
         found.append('<div class="banner bad"><b>Ledger.</b>The last write failed. Readings that wait in memory: '
                      f"{snapshot.agent.queued_ticks}, dropped: {snapshot.agent.dropped_ticks}. Is the disk full?</div>")
+    if snapshot.agent.ledgers_set_aside:
+        found.append('<div class="banner"><b>Damage.</b>Damaged ledgers set aside in the state directory: '
+                     f"{snapshot.agent.ledgers_set_aside}. The log says what went over; look at the disk.</div>")
     if not snapshot.agent.config_reload_success:
         found.append('<div class="banner"><b>Configuration.</b>The changed file has a fault, the old one stays in force: '
                      "<code>gpu-finops check</code> says where.</div>")

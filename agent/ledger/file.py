@@ -118,6 +118,11 @@ def is_damage(error: sqlite3.Error, path: Path) -> bool:
     return (code & 0xFF) in _DAMAGE or code in _DAMAGE_BELOW
 
 
+def count_aside(path: Path) -> int:
+    """How many damaged ledgers lie set aside beside one."""
+    return sum(not found.name.endswith(SIDE_FILES[1:]) for found in path.parent.glob(f"{path.name}.corrupt-*"))
+
+
 def move_aside(path: Path, utc_ns: int) -> Path:
     """Rename a damaged ledger, with its side files, to ``ledger.sqlite3.corrupt-TIME``; the new name."""
     stamp = datetime.fromtimestamp(utc_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")

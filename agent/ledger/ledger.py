@@ -21,7 +21,7 @@ from agent.energy.metering import MeterState
 from agent.errors import LedgerError
 from agent.ledger.at_rest import AtRest, forget_at_rest, read_at_rest, tables_of, unchanged, write_at_rest
 from agent.ledger.batch import Batch, CostKey
-from agent.ledger.file import FILE_NAME, SIDE_FILES, check_content, connect, is_damage, move_aside, take_directory
+from agent.ledger.file import FILE_NAME, SIDE_FILES, check_content, connect, count_aside, is_damage, move_aside, take_directory
 from agent.ledger.rescue import Rescued, rescue
 from agent.ledger.schema import migrate
 from agent.ledger.seal import install, seal_all
@@ -46,6 +46,7 @@ class Ledger:
         """
         self.path = state_dir / FILE_NAME
         self.set_aside: Path | None = None
+        self.kept_aside = 0                      # damaged ledgers in the directory
         self._connection: sqlite3.Connection | None = None
         self._totals: Totals | None = None       # None: nothing has been read yet
         self._interned: Interned
@@ -58,6 +59,7 @@ class Ledger:
         self._lock = take_directory(state_dir)
         try:
             self._finish_replacement()
+            self.look_around()
             at_rest = read_at_rest(self.path)
             try:
                 self._open(at_rest)
@@ -268,12 +270,18 @@ class Ledger:
             return
         raise LedgerError(f"{self.path}: another file stands here than the one that was opened; restart to go on with it")
 
+    def look_around(self) -> None:
+        """Count the damaged ledgers again: somebody may have taken one away."""
+        with contextlib.suppress(OSError):
+            self.kept_aside = count_aside(self.path)
+
     def _replace(self, fault: str, utc_ns: int, at_rest: AtRest | None = None) -> None:
         """Set the file aside and put one in its place that goes on from it. The new one is whole before the old one goes, so
         that a crash in between finds one of them."""
         went_over = self._write_fresh(self.path, at_rest)
         self.set_aside = move_aside(self.path, utc_ns)
         self._finish_replacement()
+        self.look_around()
         log.error("%s is damaged (%s): set aside as %s, nothing deleted; %s. Keep that file for recovery",
                   self.path, fault, self.set_aside, went_over)
 

@@ -147,6 +147,7 @@ def test_a_damaged_ledger_is_set_aside_and_said(tmp_path: Path) -> None:
     (daemon.state / FILE_NAME).write_bytes(damage)
     with daemon:
         assert daemon.value("finops_agent_ledger_ok") == 1.0
+        assert daemon.value("finops_agent_ledgers_set_aside") == 1.0
     aside = list(daemon.state.glob(FILE_NAME + ".corrupt-*"))
     assert [path.read_bytes() for path in aside] == [damage]
     assert "set aside" in daemon.errors()
