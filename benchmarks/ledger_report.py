@@ -1,4 +1,4 @@
-"""A year of an instance in one ledger of three million rows: how long a report takes, and a start.
+"""A year of an instance in one ledger of three million rows: how long a report takes, a start, and damage.
 
     python benchmarks/ledger_report.py [--rows 3000000] [--directory D]
 
@@ -22,8 +22,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from agent.budgets import BudgetBook
-from agent.ledger.file import FILE_NAME
+from agent.ledger.at_rest import forget_at_rest
+from agent.ledger.file import FILE_NAME, fault_of
 from agent.ledger.ledger import Ledger
+from agent.ledger.seal import install, seal_all
 from agent.settings import Budget
 from agent.units import NANO, NS_PER_HOUR, NS_PER_S
 from tests.agent.records import KEYS
@@ -37,8 +39,10 @@ def fill(state: Path, rows: int) -> tuple[int, int]:
     """Rows and totals as commits would have left them, written in bulk; the first and the last instant."""
     start_ns = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * NS_PER_S
     Ledger(state, start_ns).close()
+    forget_at_rest(state / FILE_NAME)
     with contextlib.closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as db:
         db.execute("PRAGMA synchronous = OFF")
+        install(db)
         quarters = 365 * 96
         workloads = -(-rows // quarters // GPUS)
         db.execute("BEGIN")
@@ -62,6 +66,7 @@ def fill(state: Path, rows: int) -> tuple[int, int]:
                    "SELECT uuid, workload, component, currency, SUM(cost_nano), 0, 0 FROM usage GROUP BY 1, 2, 3, 4")
         db.execute("INSERT INTO state_total SELECT uuid, workload, 'active', gpu_ns, energy_mj FROM workload_total")
         db.execute("INSERT INTO state_cost SELECT uuid, workload, 'active', currency, cost_nano FROM cost_total")
+        seal_all(db)
         db.execute("COMMIT")
     return start_ns, start_ns + quarters * QUARTER_NS
 
@@ -89,6 +94,26 @@ def start(state: Path, now_ns: int) -> float:
     return round(took, 2)
 
 
+def checked(state: Path) -> float:
+    """Seconds of the hourly look for damage, beside the ticks."""
+    began = time.perf_counter()
+    assert fault_of(state / FILE_NAME) is None
+    return round(time.perf_counter() - began, 2)
+
+
+def replaced(state: Path, now_ns: int) -> float:
+    """Seconds of setting the file aside and going on with all of it but one quarter of an hour, which is damaged."""
+    forget_at_rest(state / FILE_NAME)
+    with contextlib.closing(sqlite3.connect(state / FILE_NAME)) as db, db:
+        db.execute("UPDATE usage SET energy_mj = energy_mj + 1 WHERE start_ns = (SELECT MIN(start_ns) FROM usage)")
+    ledger = Ledger(state, now_ns)
+    began = time.perf_counter()
+    ledger.give_up("one quarter of an hour is damaged", now_ns)
+    took = time.perf_counter() - began
+    ledger.close()
+    return round(took, 2)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=3_000_000)
@@ -106,7 +131,8 @@ def main() -> int:
             "by_project_day_s": report(state, config, *year, "--by", "project,day"),
             "by_gpu_s": report(state, config, *year, "--by", "gpu"),
             "by_rate_month_s": report(state, config, *year, "--by", "rate,month"),
-            "one_month_by_gpu_s": report(state, config, "--from", "2026-03-01", "--to", "2026-04-01", "--by", "gpu")}
+            "one_month_by_gpu_s": report(state, config, "--from", "2026-03-01", "--to", "2026-04-01", "--by", "gpu"),
+            "checked_s": checked(state), "replaced_s": replaced(state, end_ns)}
     print(json.dumps(figures, indent=2))
     return 1 if figures["by_project_s"] > LIMIT_S or figures["start_s"] > LIMIT_S else 0
 
