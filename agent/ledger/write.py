@@ -12,7 +12,6 @@ from agent.energy.metering import MeterState
 from agent.errors import LedgerError
 from agent.ledger.batch import Batch, CostKey
 from agent.model import Totals, Workload
-from agent.pricing.pricing import BUCKET_NS
 from agent.units import NS_PER_HOUR
 
 SESSION_KEPT_NS: Final = 30 * 24 * NS_PER_HOUR
@@ -98,15 +97,16 @@ def write_batch(db: sqlite3.Connection, interned: Interned, batch: Batch, utc_ns
         ADD_STATE_COST,
         [(uuid, number(workload), state, currency, cost_nano)
          for (uuid, workload, state, currency), cost_nano in batch.state_costs.items()])
-    summary: dict[tuple[int, int, str], list[int]] = {}
+    summary: dict[tuple[int, int, str], list[int]] = {}     # amounts, and the longest span of the rows in it
     rows: list[tuple[int | str, ...]] = []
-    for (start_ns, uuid, workload, component, currency, tariff, rate, price), sums in batch.usage.items():
-        rows.append((start_ns, uuid, number(workload), component, currency, tariff, rate, str(price), *sums, BUCKET_NS))
-        amounts = summary.setdefault((start_ns, number(workload), currency), [0, 0, 0, 0])
+    for (start_ns, end_ns, uuid, workload, component, currency, tariff, rate, price), sums in batch.usage.items():
+        rows.append((start_ns, uuid, number(workload), component, currency, tariff, rate, str(price), *sums, end_ns - start_ns))
+        amounts = summary.setdefault((start_ns, number(workload), currency), [0, 0, 0, 0, 0])
         for i, amount in enumerate(sums):
             amounts[i] += amount
+        amounts[4] = max(amounts[4], end_ns - start_ns)
     db.executemany(ADD_USAGE, rows)
-    db.executemany(ADD_SUMMARY, [(*key, *sums, BUCKET_NS) for key, sums in summary.items()])
+    db.executemany(ADD_SUMMARY, [(*key, *amounts) for key, amounts in summary.items()])
 
 
 def write_opening(db: sqlite3.Connection, totals: Totals, names: Mapping[str, str], meters: Mapping[str, MeterState],
