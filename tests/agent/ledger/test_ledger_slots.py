@@ -144,7 +144,8 @@ def test_the_rows_around_eleven_past_six(tmp_path: Path) -> None:
 
 
 def test_what_comes_late_and_in_any_order_lands_in_the_same_rows(tmp_path: Path) -> None:
-    given = tariff(tmp_path, RATES, '{ rate = "night", hours = ["05:58-06:03", "06:04-06:11", "06:13-06:14"] }, { rate = "day" }')
+    hours = '"05:58-06:03", "06:04-06:11", "06:13-06:14"'
+    given = tariff(tmp_path, RATES, f'{{ rate = "night", hours = [{hours}] }}, {{ rate = "day" }}')
     start_ns = instant_ns("2026-03-01T05:40", "Asia/Shanghai")
     shares = ticks(start_ns, start_ns + NS_PER_HOUR)
     totals = booked(tmp_path / "a", pricing(given), shares)
