@@ -12,8 +12,8 @@ WASTE_STATES = frozenset({"unallocated", "parked", "underused"})
 MINUTE_NS = 60 * NS_PER_S
 MAX_PENDING_ROWS = 200_000              # about 100 MB; with 8 GPUs and 20 workloads, days of a ledger that cannot write
 
-# slot start and end, uuid, workload, component, currency, tariff, rate, price
-UsageKey = tuple[int, int, str, Workload, str, str, str, str, int]
+# slot (start and end), uuid, workload, component, currency, tariff, rate, price
+UsageKey = tuple[tuple[int, int], str, Workload, str, str, str, str, int]
 CostKey = tuple[str, Workload, str, str]                        # uuid, workload, component, currency
 
 
@@ -82,8 +82,8 @@ class Batch:
         if charge.currency and charge.rate != INCLUDED_IN_RENT:
             self._add_cost(charge)
         row = self.usage.setdefault(
-            (charge.slot_start_utc_ns, charge.slot_end_utc_ns, uuid, workload, charge.component, charge.currency,
-             charge.tariff, charge.rate, charge.price), [0, 0, 0, 0])
+            (charge.slot_utc_ns, uuid, workload, charge.component, charge.currency, charge.tariff, charge.rate, charge.price),
+            [0, 0, 0, 0])
         row[0] += charge.energy_mj
         row[1] += charge.gpu_ns
         row[2] += cost_nano

@@ -99,7 +99,7 @@ def write_batch(db: sqlite3.Connection, interned: Interned, batch: Batch, utc_ns
          for (uuid, workload, state, currency), cost_nano in batch.state_costs.items()])
     summary: dict[tuple[int, int, str], list[int]] = {}     # amounts, and the longest span of the rows in it
     rows: list[tuple[int | str, ...]] = []
-    for (start_ns, end_ns, uuid, workload, component, currency, tariff, rate, price), sums in batch.usage.items():
+    for ((start_ns, end_ns), uuid, workload, component, currency, tariff, rate, price), sums in batch.usage.items():
         rows.append((start_ns, uuid, number(workload), component, currency, tariff, rate, str(price), *sums, end_ns - start_ns))
         amounts = summary.setdefault((start_ns, number(workload), currency), [0, 0, 0, 0, 0])
         for i, amount in enumerate(sums):

@@ -146,25 +146,21 @@ class Pricing:
         key = (share.uuid, share.workload, component, currency)
         cost, carry = time_cost_nano(time_ns, price, self._carries.get(key, 0))
         self._carries[key] = carry
-        slot_start_ns, slot_end_ns = piece.slot
         return Charge(uuid=share.uuid, workload=share.workload, component=component, currency=currency, tariff="", rate=rate,
                       price=price, start_utc_ns=piece.start_ns, end_utc_ns=piece.end_ns, energy_mj=0, gpu_ns=0,
-                      cost_nano=cost, carry=carry, state=share.state, slot_start_utc_ns=slot_start_ns,
-                      slot_end_utc_ns=slot_end_ns)
+                      cost_nano=cost, carry=carry, state=share.state, slot_utc_ns=piece.slot)
 
     def _over_energy(self, share: Share, component: str, rate: str, price: int, piece: _Piece, energy_mj: int) -> Charge:
         key = (share.uuid, share.workload, component, self.currency)
         cost, carry = energy_cost_nano(energy_mj, price, self._carries.get(key, 0))
         self._carries[key] = carry
-        slot_start_ns, slot_end_ns = piece.slot
         return Charge(uuid=share.uuid, workload=share.workload, component=component, currency=self.currency,
                       tariff=self._tariff_name, rate=rate, price=price, start_utc_ns=piece.start_ns, end_utc_ns=piece.end_ns,
                       energy_mj=0, gpu_ns=0, cost_nano=cost, carry=carry, state=share.state,
-                      slot_start_utc_ns=slot_start_ns, slot_end_utc_ns=slot_end_ns)
+                      slot_utc_ns=piece.slot)
 
     def _charge_energy(self, charges: list[Charge], share: Share, book: Book, piece: _Piece, *, rent_known: bool) -> None:
         rest_mj, rest_ns = piece.energy_mj, piece.time_ns
-        slot_start_ns, slot_end_ns = piece.slot
         while True:
             part_mj, rate, price_atto, known = self._tier_part(piece.start_ns, rest_mj)
             part_ns = rest_ns if part_mj == rest_mj else rest_ns * part_mj // rest_mj
@@ -181,8 +177,8 @@ class Pricing:
             charges.append(Charge(
                 uuid=share.uuid, workload=share.workload, component="energy", currency=currency, tariff=tariff,
                 rate=rate, price=price_atto, start_utc_ns=piece.start_ns, end_utc_ns=piece.end_ns, energy_mj=part_mj,
-                gpu_ns=part_ns, cost_nano=cost, carry=carry, state=share.state, slot_start_utc_ns=slot_start_ns,
-                slot_end_utc_ns=slot_end_ns, emissions_ug=self._emissions(share, piece.start_ns, part_mj)))
+                gpu_ns=part_ns, cost_nano=cost, carry=carry, state=share.state, slot_utc_ns=piece.slot,
+                emissions_ug=self._emissions(share, piece.start_ns, part_mj)))
             rest_mj, rest_ns = rest_mj - part_mj, rest_ns - part_ns
             if rest_mj == 0:
                 return

@@ -35,7 +35,7 @@ def charge(cost_nano: int, component: str = "energy", **fields: object) -> Charg
         "energy_mj": 700 if component == "energy" else 0, "gpu_ns": NS_PER_S if component == "energy" else 0}
     given |= fields
     start_ns = int(given["start_utc_ns"]) // BUCKET_NS * BUCKET_NS  # type: ignore[call-overload]
-    given |= {"slot_start_utc_ns": start_ns, "slot_end_utc_ns": start_ns + BUCKET_NS}
+    given["slot_utc_ns"] = (start_ns, start_ns + BUCKET_NS)
     return Charge(component=component, cost_nano=cost_nano, **given)  # type: ignore[arg-type]
 
 
