@@ -28,9 +28,10 @@ from agent.ledger.rollup import roll_up
 from agent.ledger.verify import verify
 from agent.model import Share, Totals, Workload
 from agent.pricing.carbon import CarbonSeries
+from agent.pricing.host_cost import HostSpan
 from agent.pricing.pricing import BUCKET_NS, Pricing
 from agent.series_csv import Series
-from agent.settings import Hardware, RentSeries
+from agent.settings import Hardware, Host, RentSeries
 from agent.tariffs.ruled import RuledTariff
 from agent.units import NS_PER_HOUR, NS_PER_S
 from tests.agent.priced import H100, KRONOS, OTHER, instant_ns, pricing, tariff
@@ -100,6 +101,9 @@ def hold(state: Path, totals: Totals, shares: Sequence[Share]) -> None:
     with closing(open_for_reading(state)) as db:
         assert verify(db) == []
         (booked_nano,) = db.execute("SELECT SUM(cost_nano) FROM usage").fetchone()
+        assert db.execute(
+            "SELECT * FROM summary s WHERE span_ns <> (SELECT MAX(span_ns) FROM usage u WHERE u.start_ns = s.start_ns "
+            "AND u.workload = s.workload AND u.currency = s.currency)").fetchall() == []
     assert booked_nano == sum(totals.cost_nano.values()) - sum(totals.credit_nano.values()) > 0
 
 
@@ -233,6 +237,26 @@ def test_hours_of_a_roll_up_keep_to_the_time_of_each_price(tmp_path: Path, zone:
         assert verify(db) == []
     assert sum(row.energy_mj for row in rows(tmp_path / "state") if row.rate == "night") == before
     assert len([row for row in rows(tmp_path / "state") if row.uuid == UUID and row.component == "energy"]) <= 2 * 2
+
+
+def test_how_the_hosts_cost_was_split_cuts_no_hour(tmp_path: Path) -> None:
+    """By CPU time in one half of it, by GPU time in the other: two rates, and no price has changed."""
+    priced = Pricing(tariff(tmp_path, "flat = 1"), "t", Decimal(1), (), None, {}, host=Host(price_per_hour=Decimal(2)))
+    start_ns = instant_ns("2026-03-01T12:00")
+    ledger, batch = Ledger(tmp_path / "state", start_ns), Batch()
+    for n in range(4):
+        at_ns = start_ns + n * BUCKET_NS
+        (share,) = ticks(at_ns, at_ns + TICK_NS)
+        charges = priced.charge_host(HostSpan(at_ns, at_ns + TICK_NS, watched=True), [share], {KRONOS: 1} if n < 2 else {}, 0.5)
+        used = interval(share.energy_mj, share.gpu_ns, start_utc_ns=at_ns)
+        batch.add("s", n, {UUID: H100}, [used], {UUID: "active"}, [*priced.charge(share, H100), *charges], {})
+    ledger.commit(batch, start_ns)
+    ledger.close()
+    with closing(sqlite3.connect(tmp_path / "state" / FILE_NAME, isolation_level=None)) as db:
+        roll_up(db, ZoneInfo("UTC"), 0, 1_000 * DAY_NS, start_ns + DAY_NS)
+        assert verify(db) == []
+    assert [(row.component, row.rate, row.end_ns - row.start_ns) for row in rows(tmp_path / "state")] == [
+        ("energy", "flat", NS_PER_HOUR), ("host", "", NS_PER_HOUR), ("host", "by GPU time", NS_PER_HOUR)]
 
 
 @pytest.mark.parametrize("rolled", [False, True])
