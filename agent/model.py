@@ -184,6 +184,8 @@ class Charge(Struct, frozen=True, gc=False):
     cost_nano: int                               # negative where the price was
     carry: int                                   # what the division left over; the next charge of this key takes it up
     state: str
+    slot_utc_ns: tuple[int, int]                 # its ledger row's time: the quarter hour of UTC around it, cut where a price
+                                                 # changes; the same for whatever begins in it
     emissions_ug: int = 0                        # micrograms CO2e, on the energy component
 
 

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from agent.energy.metering import MeterState
 from agent.model import INCLUDED_IN_RENT, Charge, EnergyInterval, Workload
-from agent.pricing.pricing import BUCKET_NS
 from agent.units import NS_PER_S
 
 WASTE_STATES = frozenset({"unallocated", "parked", "underused"})
 MINUTE_NS = 60 * NS_PER_S
 MAX_PENDING_ROWS = 200_000              # about 100 MB; with 8 GPUs and 20 workloads, days of a ledger that cannot write
 
-# bucket, uuid, workload, component, currency, tariff, rate, price
-UsageKey = tuple[int, str, Workload, str, str, str, str, int]
+# slot (start and end), uuid, workload, component, currency, tariff, rate, price
+UsageKey = tuple[tuple[int, int], str, Workload, str, str, str, str, int]
 CostKey = tuple[str, Workload, str, str]                        # uuid, workload, component, currency
 
 
@@ -82,9 +81,8 @@ class Batch:
                 self.devices.setdefault(uuid, [0, 0, 0])[2] += charge.energy_mj
         if charge.currency and charge.rate != INCLUDED_IN_RENT:
             self._add_cost(charge)
-        bucket_ns = charge.start_utc_ns - charge.start_utc_ns % BUCKET_NS
         row = self.usage.setdefault(
-            (bucket_ns, uuid, workload, charge.component, charge.currency, charge.tariff, charge.rate, charge.price),
+            (charge.slot_utc_ns, uuid, workload, charge.component, charge.currency, charge.tariff, charge.rate, charge.price),
             [0, 0, 0, 0])
         row[0] += charge.energy_mj
         row[1] += charge.gpu_ns

@@ -1,5 +1,6 @@
 """Retention: rows of a quarter of an hour become rows of an hour, and those rows of a day. No sum changes.
 
+An hour in which a price changes becomes a row for each price's time. Days are whole, a row for each price.
 Hours and days are local ones, so that a day or a month of a report is still made of whole rows, whatever the zone's offset.
 A row keeps its device, workload, component, currency, tariff, rate and price. What arrives late for a time that is rolled up
 already stays a row of its own, or adds to one that begins with it.
@@ -13,6 +14,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -85,8 +88,10 @@ def roll_up(db: sqlite3.Connection, zone: ZoneInfo, keep_quarter_hours_ns: int, 
             db.execute("BEGIN IMMEDIATE")
             try:
                 require_good(db, start_ns, end_ns)
+                pieces = _pieces(db, start_ns, end_ns) if span_at is hour_at else [(start_ns, end_ns)]
                 for table, key, add in _TABLES:
-                    _merge(db, table, key, add, start_ns, end_ns)
+                    for piece in pieces:
+                        _merge(db, table, key, add, *piece)
                 db.execute("INSERT INTO mark VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (mark, end_ns))
                 seal_span(db, start_ns, end_ns)
                 seal_all(db, ["mark"])
@@ -115,6 +120,22 @@ def _spans(db: sqlite3.Connection, mark: str, until_ns: int, zone: ZoneInfo,
             return
         yield max(start_ns, at_ns), end_ns
         at_ns = end_ns
+
+
+def _pieces(db: sqlite3.Connection, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+    """An hour between the instants at which a price of a device changed: a row of a part of it keeps to the time of its price.
+    (The host's prices change with the energy's. Its rates also tell how it was split, which may be two ways at a time.)"""
+    select = ("SELECT DISTINCT start_ns, uuid, component, currency, tariff, rate, price FROM usage "
+              "WHERE start_ns >= ? AND start_ns < ? AND component <> 'host' ORDER BY start_ns")
+    cuts_ns, before = [start_ns], dict[tuple[str, str], set[tuple[str, ...]]]()
+    for at_ns, rows in groupby(db.execute(select, (start_ns, end_ns)), itemgetter(0)):
+        prices: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+        for _, uuid, component, *price in rows:
+            prices.setdefault((uuid, component), set()).add(tuple(price))
+        if any(before.get(key, found) != found for key, found in prices.items()):
+            cuts_ns.append(at_ns)
+        before |= prices
+    return list(pairwise([*cuts_ns, end_ns]))
 
 
 def _merge(db: sqlite3.Connection, table: str, key: str, add: str, start_ns: int, end_ns: int) -> None:

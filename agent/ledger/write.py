@@ -13,7 +13,6 @@ from agent.errors import LedgerError
 from agent.ledger.batch import Batch, CostKey
 from agent.ledger.seal import Touched
 from agent.model import Totals, Workload
-from agent.pricing.pricing import BUCKET_NS
 from agent.units import NS_PER_HOUR
 
 SESSION_KEPT_NS: Final = 30 * 24 * NS_PER_HOUR
@@ -101,15 +100,16 @@ def write_batch(db: sqlite3.Connection, interned: Interned, batch: Batch, utc_ns
         ADD_STATE_COST,
         [(uuid, number(workload), state, currency, cost_nano)
          for (uuid, workload, state, currency), cost_nano in batch.state_costs.items()])
-    summary: dict[tuple[int, int, str], list[int]] = {}
+    summary: dict[tuple[int, int, str], list[int]] = {}     # amounts, and the longest span of the rows in it
     rows: list[tuple[int | str, ...]] = []
-    for (start_ns, uuid, workload, component, currency, tariff, rate, price), sums in batch.usage.items():
-        rows.append((start_ns, uuid, number(workload), component, currency, tariff, rate, str(price), *sums, BUCKET_NS))
-        amounts = summary.setdefault((start_ns, number(workload), currency), [0, 0, 0, 0])
+    for ((start_ns, end_ns), uuid, workload, component, currency, tariff, rate, price), sums in batch.usage.items():
+        rows.append((start_ns, uuid, number(workload), component, currency, tariff, rate, str(price), *sums, end_ns - start_ns))
+        amounts = summary.setdefault((start_ns, number(workload), currency), [0, 0, 0, 0, 0])
         for i, amount in enumerate(sums):
             amounts[i] += amount
+        amounts[4] = max(amounts[4], end_ns - start_ns)
     db.executemany(ADD_USAGE, rows)
-    db.executemany(ADD_SUMMARY, [(*key, *sums, BUCKET_NS) for key, sums in summary.items()])
+    db.executemany(ADD_SUMMARY, [(*key, *amounts) for key, amounts in summary.items()])
     _seal(db, interned, batch)
 
 
@@ -125,7 +125,7 @@ def _seal(db: sqlite3.Connection, interned: Interned, batch: Batch) -> None:
                         ("state_cost", batch.state_costs)):
         touched.add_totals(table, {(key[0], number(key[1])) for key in keys})
     for table in ("usage", "summary"):
-        touched.add(table, {(key[0],) for key in batch.usage})
+        touched.add(table, {(key[0][0],) for key in batch.usage})
     touched.seal(db)
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
+from msgspec import Struct
+
 from agent.model import FOREVER_NS, INCLUDED_IN_RENT, Charge, Share, TariffStatus, Workload
 from agent.pricing.carbon import Carbon
 from agent.pricing.host_cost import BY_GPU_TIME, HostPower, HostSpan, anybody, split_host
@@ -22,6 +24,17 @@ BUCKET_NS = NS_PER_HOUR // 4                     # the ledger's rows are at most
 GRAMS_TO_UG = 1_000_000
 
 CarryKey = tuple[str, Workload, str, str]        # uuid, workload, component, currency
+Slot = tuple[int, int]                           # [start, end) of a ledger row
+
+
+class _Piece(Struct, frozen=True, gc=False):
+    """A part of a span in which no price changes, and the slot that it lies in."""
+
+    start_ns: int
+    end_ns: int
+    energy_mj: int
+    time_ns: int
+    slot: Slot
 
 
 class Pricing:
@@ -44,6 +57,7 @@ class Pricing:
         self._books: dict[str, Book] = {}
         self._host = host
         self._host_power = HostPower(host) if host is not None and host.price_per_hour is None else None
+        self._slot: Slot = (0, 0)
         self._until_ns = 0
         self._from_ns = 0
 
@@ -90,17 +104,16 @@ class Pricing:
         """The charges of one share: for each piece between boundaries, the energy and each hourly component."""
         charges: list[Charge] = []
         book = self._book(device_name)
-        for start_ns, end_ns, energy_mj, gpu_ns in self._pieces(share.start_utc_ns, share.end_utc_ns, share.energy_mj,
-                                                               share.gpu_ns, book):
+        for piece in self._pieces(share.start_utc_ns, share.end_utc_ns, share.energy_mj, share.gpu_ns, book):
             rent_known = True
             for hourly in book.hourly:
-                price = hourly.price.at(start_ns)
+                price = hourly.price.at(piece.start_ns)
                 if price is None:
                     rent_known = False
                 elif price:
-                    charges.append(self._over_time(share, hourly.component, hourly.currency, hourly.rate, price,
-                                                   start_ns, end_ns, gpu_ns))
-            self._charge_energy(charges, share, book, start_ns, end_ns, energy_mj, gpu_ns, rent_known=rent_known)
+                    charges.append(self._over_time(share, hourly.component, hourly.currency, hourly.rate, price, piece,
+                                                   piece.time_ns))
+            self._charge_energy(charges, share, book, piece, rent_known=rent_known)
         return charges
 
     def charge_host(self, span: HostSpan | None, shares: Sequence[Share], cpu_ns: Mapping[Workload, int],
@@ -113,44 +126,43 @@ class Pricing:
         charges: list[Charge] = []
         host_mj = self._host_power.energy_mj(span, cpu_ratio) if self._host_power is not None else 0
         hourly = femto_per_hour(host.price_per_hour) if host.price_per_hour is not None else 0
-        pieces = self._pieces(span.start_utc_ns, span.end_utc_ns, host_mj, span.end_utc_ns - span.start_utc_ns, Book())
-        for start_ns, end_ns, energy_mj, time_ns in pieces:
-            parts, told = split_host(energy_mj if self._host_power is not None else time_ns, shares, cpu_ns)
+        for piece in self._pieces(span.start_utc_ns, span.end_utc_ns, host_mj, span.end_utc_ns - span.start_utc_ns, Book()):
+            parts, told = split_host(piece.energy_mj if self._host_power is not None else piece.time_ns, shares, cpu_ns)
             mark = "" if told or not anybody(shares) else BY_GPU_TIME
             if self._host_power is None:
-                charges += [self._over_time(share, "host", host.currency or self.currency, mark, hourly, start_ns, end_ns, part)
+                charges += [self._over_time(share, "host", host.currency or self.currency, mark, hourly, piece, part)
                             for share, part in parts]
                 continue
-            price = self._tariff.price_at(start_ns, self._tier_position(start_ns)) if self._tariff is not None else None
+            instant_ns = piece.start_ns
+            price = self._tariff.price_at(instant_ns, self._tier_position(instant_ns)) if self._tariff is not None else None
             if price is not None and price.known:
                 rate = ", ".join(filter(None, (price.rate, mark)))
-                charges += [self._over_energy(share, "host", rate, self._with_pue(price.atto_per_kwh), start_ns, end_ns, part)
+                charges += [self._over_energy(share, "host", rate, self._with_pue(price.atto_per_kwh), piece, part)
                             for share, part in parts]
         return charges
 
-    def _over_time(self, share: Share, component: str, currency: str, rate: str, price: int, start_ns: int, end_ns: int,
+    def _over_time(self, share: Share, component: str, currency: str, rate: str, price: int, piece: _Piece,
                    time_ns: int) -> Charge:
         key = (share.uuid, share.workload, component, currency)
         cost, carry = time_cost_nano(time_ns, price, self._carries.get(key, 0))
         self._carries[key] = carry
         return Charge(uuid=share.uuid, workload=share.workload, component=component, currency=currency, tariff="", rate=rate,
-                      price=price, start_utc_ns=start_ns, end_utc_ns=end_ns, energy_mj=0, gpu_ns=0, cost_nano=cost,
-                      carry=carry, state=share.state)
+                      price=price, start_utc_ns=piece.start_ns, end_utc_ns=piece.end_ns, energy_mj=0, gpu_ns=0,
+                      cost_nano=cost, carry=carry, state=share.state, slot_utc_ns=piece.slot)
 
-    def _over_energy(self, share: Share, component: str, rate: str, price: int, start_ns: int, end_ns: int,
-                     energy_mj: int) -> Charge:
+    def _over_energy(self, share: Share, component: str, rate: str, price: int, piece: _Piece, energy_mj: int) -> Charge:
         key = (share.uuid, share.workload, component, self.currency)
         cost, carry = energy_cost_nano(energy_mj, price, self._carries.get(key, 0))
         self._carries[key] = carry
         return Charge(uuid=share.uuid, workload=share.workload, component=component, currency=self.currency,
-                      tariff=self._tariff_name, rate=rate, price=price, start_utc_ns=start_ns, end_utc_ns=end_ns, energy_mj=0,
-                      gpu_ns=0, cost_nano=cost, carry=carry, state=share.state)
+                      tariff=self._tariff_name, rate=rate, price=price, start_utc_ns=piece.start_ns, end_utc_ns=piece.end_ns,
+                      energy_mj=0, gpu_ns=0, cost_nano=cost, carry=carry, state=share.state,
+                      slot_utc_ns=piece.slot)
 
-    def _charge_energy(self, charges: list[Charge], share: Share, book: Book, start_ns: int, end_ns: int,
-                       energy_mj: int, gpu_ns: int, *, rent_known: bool) -> None:
-        rest_mj, rest_ns = energy_mj, gpu_ns
+    def _charge_energy(self, charges: list[Charge], share: Share, book: Book, piece: _Piece, *, rent_known: bool) -> None:
+        rest_mj, rest_ns = piece.energy_mj, piece.time_ns
         while True:
-            part_mj, rate, price_atto, known = self._tier_part(start_ns, rest_mj)
+            part_mj, rate, price_atto, known = self._tier_part(piece.start_ns, rest_mj)
             part_ns = rest_ns if part_mj == rest_mj else rest_ns * part_mj // rest_mj
             currency, tariff, cost, carry = "", "", 0, 0
             if book.rented and rent_known:
@@ -164,9 +176,9 @@ class Pricing:
                 rate, price_atto = "", 0
             charges.append(Charge(
                 uuid=share.uuid, workload=share.workload, component="energy", currency=currency, tariff=tariff,
-                rate=rate, price=price_atto, start_utc_ns=start_ns, end_utc_ns=end_ns, energy_mj=part_mj,
-                gpu_ns=part_ns, cost_nano=cost, carry=carry, state=share.state,
-                emissions_ug=self._emissions(share, start_ns, part_mj)))
+                rate=rate, price=price_atto, start_utc_ns=piece.start_ns, end_utc_ns=piece.end_ns, energy_mj=part_mj,
+                gpu_ns=part_ns, cost_nano=cost, carry=carry, state=share.state, slot_utc_ns=piece.slot,
+                emissions_ug=self._emissions(share, piece.start_ns, part_mj)))
             rest_mj, rest_ns = rest_mj - part_mj, rest_ns - part_ns
             if rest_mj == 0:
                 return
@@ -214,27 +226,36 @@ class Pricing:
             book = self._books[device_name] = price_device(device_name, self._hardware, self.currency)
         return book
 
-    def _pieces(self, start_ns: int, end_ns: int, energy_mj: int, gpu_ns: int, book: Book,
-                ) -> Iterator[tuple[int, int, int, int]]:
-        """(start, end, energy, time) of a span between price and bucket boundaries, evenly by time, summing to it."""
+    def _pieces(self, start_ns: int, end_ns: int, energy_mj: int, time_ns: int, book: Book) -> Iterator[_Piece]:
+        """A span between the boundaries of slots and of the carbon intensity, evenly by time, summing to it."""
         while True:
-            boundary_ns = self._boundary(start_ns)
+            slot, boundary_ns = self._slot_around(start_ns)
             if book.changes:
-                boundary_ns = min(boundary_ns, book.next_change(start_ns))
+                slot = _cut(*slot, start_ns, book.next_change)
+                boundary_ns = min(boundary_ns, slot[1])
             if boundary_ns >= end_ns:
                 break
             fraction, whole = boundary_ns - start_ns, end_ns - start_ns
-            part_mj, part_ns = energy_mj * fraction // whole, gpu_ns * fraction // whole
-            yield start_ns, boundary_ns, part_mj, part_ns
-            start_ns, energy_mj, gpu_ns = boundary_ns, energy_mj - part_mj, gpu_ns - part_ns
-        yield start_ns, end_ns, energy_mj, gpu_ns
+            part_mj, part_ns = energy_mj * fraction // whole, time_ns * fraction // whole
+            yield _Piece(start_ns, boundary_ns, part_mj, part_ns, slot)
+            start_ns, energy_mj, time_ns = boundary_ns, energy_mj - part_mj, time_ns - part_ns
+        yield _Piece(start_ns, end_ns, energy_mj, time_ns, slot)
 
-    def _boundary(self, instant_ns: int) -> int:
-        """The next instant at which a price or the carbon intensity may change, or a ledger row ends; remembered, as most
-        calls are near."""
+    def _slot_around(self, instant_ns: int) -> tuple[Slot, int]:
+        """The slot around an instant as the tariff cuts it, and where it or the carbon intensity ends; remembered, as most
+        calls are near. Carbon cuts charges only: it has no part in a row's price."""
         if not self._from_ns <= instant_ns < self._until_ns:
-            bucket_ns = (instant_ns // BUCKET_NS + 1) * BUCKET_NS
-            tariff_ns = self._tariff.next_change(instant_ns) if self._tariff else FOREVER_NS
+            start_ns = instant_ns - instant_ns % BUCKET_NS
+            slot = (start_ns, start_ns + BUCKET_NS)
+            self._slot = _cut(*slot, instant_ns, self._tariff.next_change) if self._tariff else slot
             carbon_ns = self._carbon.next_change(instant_ns) if self._carbon else FOREVER_NS
-            self._from_ns, self._until_ns = instant_ns, min(bucket_ns, tariff_ns, carbon_ns)
-        return self._until_ns
+            self._from_ns, self._until_ns = instant_ns, min(self._slot[1], carbon_ns)
+        return self._slot, self._until_ns
+
+
+def _cut(start_ns: int, end_ns: int, instant_ns: int, next_change: Callable[[int], int]) -> Slot:
+    """The part of a slot between two price changes that an instant lies in. Every step begins at the slot's start, so that
+    each instant in the part finds the same one, in whatever order they come."""
+    while (change_ns := next_change(start_ns)) <= instant_ns:
+        start_ns = change_ns
+    return start_ns, min(end_ns, change_ns)

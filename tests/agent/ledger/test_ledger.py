@@ -34,7 +34,10 @@ def charge(cost_nano: int, component: str = "energy", **fields: object) -> Charg
         "uuid": UUID, "workload": KRONOS, "currency": "CNY", "tariff": "t", "rate": "peak", "price": 10**18, "carry": 5,
         "start_utc_ns": NOON_NS, "end_utc_ns": NOON_NS + NS_PER_S, "state": "active",
         "energy_mj": 700 if component == "energy" else 0, "gpu_ns": NS_PER_S if component == "energy" else 0}
-    return Charge(component=component, cost_nano=cost_nano, **(given | fields))  # type: ignore[arg-type]
+    given |= fields
+    start_ns = int(given["start_utc_ns"]) // BUCKET_NS * BUCKET_NS  # type: ignore[call-overload]
+    given["slot_utc_ns"] = (start_ns, start_ns + BUCKET_NS)
+    return Charge(component=component, cost_nano=cost_nano, **given)  # type: ignore[arg-type]
 
 
 def batch(*sequences: int, charges: tuple[Charge, ...] = (), session: str = "s") -> Batch:

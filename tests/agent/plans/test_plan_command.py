@@ -105,7 +105,7 @@ def test_an_estimate_is_compared_with_the_ledger(tmp_path: Path, config: Path) -
         batch._add_charge(Charge(
             uuid=UUID, workload=(project, "", "", ""), component="energy", currency="EUR", tariff="night", rate="low",
             price=10**17, start_utc_ns=NOON_NS, end_utc_ns=NOON_NS + 1, energy_mj=1, gpu_ns=1, cost_nano=nano, carry=0,
-            state="active"))
+            state="active", slot_utc_ns=(NOON_NS, NOON_NS + 1)))
     batch.sequences["s"] = batch.first_sequences["s"] = 0
     batch.names[UUID] = "NVIDIA H100"
     ledger.commit(batch, NOON_NS)

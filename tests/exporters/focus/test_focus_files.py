@@ -170,11 +170,17 @@ def test_a_re_rating_shows_as_corrections_that_sum_to_the_ledger(changed: Config
     assert {row["ChargeClass"] for row in open_month} == {None}
 
 
-def test_rows_that_were_rolled_up_to_hours_keep_sums_and_periods(changed: Config) -> None:
+def test_rows_that_were_rolled_up_to_hours_keep_sums_and_price_periods(changed: Config) -> None:
     total = sum(row["BilledCost"] for row in export(changed))
     with closing(sqlite3.connect(changed.state_dir / FILE_NAME, isolation_level=None)) as db:
         roll_up(db, BERLIN, 0, 365 * 86_400 * NS_PER_S, END_NS + 86_400 * NS_PER_S)
-        assert {span for (span,) in db.execute("SELECT DISTINCT span_ns FROM usage")} == {3600 * NS_PER_S}
+        # a price changes in each of these hours: at 20:30, 21:30, 22:45, and a rent at 23:30
+        assert {span // NS_PER_S for (span,) in db.execute("SELECT DISTINCT span_ns FROM usage")} == {900, 1800, 2700}
     rows = export(changed)
     assert sum(row["BilledCost"] for row in rows) == total
-    assert {(row["ChargePeriodEnd"] - row["ChargePeriodStart"]).total_seconds() for row in rows} == {3600}
+    assert {(row["ChargePeriodEnd"] - row["ChargePeriodStart"]).total_seconds() for row in rows} == {900, 1800, 2700, 3600}
+    mig = [(f"{row['ChargePeriodStart']:%H:%M}", f"{row['ChargePeriodEnd']:%H:%M}", row["x_Rate"])
+           for row in rows if row["ResourceId"] == books.MIG and row["x_Component"] == "energy"]
+    assert mig == [("20:00", "20:30", "market"), ("20:30", "21:00", "market"), ("21:00", "21:30", "market"),
+                   ("21:30", "22:00", "market"), ("22:00", "22:45", None), ("22:45", "23:00", "night"),
+                   ("23:00", "00:00", "night")]
