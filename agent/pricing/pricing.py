@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
+from msgspec import Struct
+
 from agent.model import FOREVER_NS, INCLUDED_IN_RENT, Charge, Share, TariffStatus, Workload
 from agent.pricing.carbon import Carbon
 from agent.pricing.host_cost import BY_GPU_TIME, HostPower, HostSpan, anybody, split_host
@@ -22,6 +24,16 @@ BUCKET_NS = NS_PER_HOUR // 4                     # the ledger's rows are at most
 GRAMS_TO_UG = 1_000_000
 
 CarryKey = tuple[str, Workload, str, str]        # uuid, workload, component, currency
+
+
+class EnergyPrice(Struct, frozen=True, gc=False):
+    """What a kWh at a device costs in [start, end): PUE included, and 0 where no price is known."""
+
+    start_utc_ns: int
+    end_utc_ns: int
+    rate: str
+    atto_per_kwh: int
+    known: bool
 
 
 class Pricing:
@@ -51,6 +63,11 @@ class Pricing:
     def currency(self) -> str:
         """The site's currency; empty without a tariff."""
         return self._tariff.currency if self._tariff else ""
+
+    @property
+    def tariff_name(self) -> str:
+        """Of the site's tariff; empty without one."""
+        return self._tariff_name
 
     @property
     def carries(self) -> Mapping[CarryKey, int]:
@@ -126,6 +143,16 @@ class Pricing:
                                                    start_ns, end_ns, gpu_ns))
             self._charge_energy(charges, share, book, start_ns, end_ns, energy_mj, gpu_ns, rent_known=rent_known)
         return charges
+
+    def energy_prices(self, start_ns: int, end_ns: int) -> list[EnergyPrice]:
+        """The prices that energy has in a span, one after the other; in the tier that the site's energy has reached."""
+        found = []
+        for from_ns, to_ns, _, _ in self._pieces(start_ns, end_ns, 0, 0, Book()):
+            price = self._tariff.price_at(from_ns, self._tier_position(from_ns)) if self._tariff is not None else None
+            known = price is not None and price.known
+            found.append(EnergyPrice(from_ns, to_ns, price.rate if price is not None and known else "",
+                                     self._with_pue(price.atto_per_kwh) if price is not None and known else 0, known))
+        return found
 
     def charge_host(self, span: HostSpan | None, shares: Sequence[Share], cpu_ns: Mapping[Workload, int],
                     cpu_ratio: float | None) -> list[Charge]:
