@@ -1,6 +1,6 @@
 """``gpu-finops rerate``: prices a past period again with the tariffs now configured, as corrections beside what was booked.
 
-Energy, and the host where it was priced by its power. Host rows at a price of 0 tell no energy: they stay as they were booked."""
+Energy, and the host where it was priced by its power. Host rows at a price of 0 tell no energy: they stay as they are."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Prices a past period's host again, where it was priced by its power.
 
 No row has the host's energy: it is a row's cost over its price, an exact fraction. What replaces the row costs that energy at
-the price of today. A row at a price of 0 tells no energy, and one by ``price_per_hour`` has none: both stay as they were booked.
+the price of today. A row at a price of 0 tells no energy, and one by ``price_per_hour`` has none: both stay as they are.
 """
 
 from __future__ import annotations

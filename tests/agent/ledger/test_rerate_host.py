@@ -1,4 +1,4 @@
-"""Re-rating a host that was priced by its power: its energy is cost over price, exactly, and its new cost that at the new price."""
+"""Re-rating a host by power: its energy is cost over price, exactly, and its new cost that at the new price."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ def test_the_overhead_is_a_part_of_the_price(tmp_path: Path) -> None:
 def test_sums_are_right_to_a_nano_where_nothing_divides(tmp_path: Path) -> None:
     seconds = NS_PER_HOUR // 1_237                           # ticks that end in no quarter of an hour
     old, new = "0.7654321098765432", "0.123456789012345678"
-    state = booked(tmp_path, priced(tariff(tmp_path, f"old = {old}"), Host(idle_watts=Decimal("123.457"), max_watts=Decimal(999))),
-                   {KRONOS: 7_001, OTHER: 1_303}, 5_000, seconds)
+    host = Host(idle_watts=Decimal("123.457"), max_watts=Decimal(999))
+    state = booked(tmp_path, priced(tariff(tmp_path, f"old = {old}"), host), {KRONOS: 7_001, OTHER: 1_303}, 5_000, seconds)
     before = costs(state, "project")
     rerated(state, priced(tariff(tmp_path, f"new = {new}")))
     for project, nano in costs(state, "project").items():
