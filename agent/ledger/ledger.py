@@ -20,7 +20,7 @@ import msgspec
 from agent.energy.metering import MeterState
 from agent.errors import LedgerError
 from agent.ledger.batch import Batch, CostKey
-from agent.ledger.file import FILE_NAME, SIDE_FILES, connect, is_damage, move_aside, take_directory
+from agent.ledger.file import FILE_NAME, SIDE_FILES, connect, is_damage, leave_address, move_aside, take_directory
 from agent.ledger.schema import migrate
 from agent.ledger.totals import added, load_totals, load_workloads
 from agent.ledger.write import Interned, is_committed, write_batch, write_opening
@@ -52,6 +52,7 @@ class Ledger:
         self._carries: dict[CostKey, int] = {}
         self._corrections = 0
         self._identity = (0, 0)
+        self._address = ""
         self._lock = take_directory(state_dir)
         try:
             self._finish_replacement()
@@ -151,6 +152,11 @@ class Ledger:
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{self.path}: {error}") from error
 
+    def answers_at(self, url: str) -> None:
+        """Leave word, beside the lock, where the daemon that holds this ledger answers."""
+        self._address = url
+        leave_address(self._lock, url)
+
     def close(self) -> None:
         """Release the file and the directory's lock."""
         self._disconnect()
@@ -235,6 +241,7 @@ class Ledger:
             lock = take_directory(self.path.parent)
             os.close(self._lock)
             self._lock = lock
+            leave_address(lock, self._address)
             self._write_fresh()
             self._finish_replacement()
             log.error("%s was removed: begun anew, counters go on from the totals in memory, reports begin anew", self.path)
