@@ -16,7 +16,7 @@ from agent.errors import LedgerError
 
 FILE_NAME: Final = "ledger.sqlite3"
 SIDE_FILES: Final = ("", "-wal", "-shm")
-_LOOKS, _LOOK_SECONDS = 10, 0.02
+_LOOKS, _LOOK_SECONDS = 25, 0.02        # half a second
 QUICK_CHECK_MAX_BYTES: Final = 64 * 2**20    # a larger file would hold up the start; it is checked beside the ticks
 
 log = logging.getLogger(__name__)
