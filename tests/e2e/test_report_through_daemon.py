@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 from agent.cli import main
+from agent.ledger.batch import Batch
 from agent.ledger.ledger import Ledger
 from tests.agent.priced import book, instant_ns, pricing, tariff
 from tests.e2e.crash import CONFIG
@@ -186,7 +187,7 @@ def test_a_guarded_daemon_is_asked_by_who_knows_how_and_else_the_file_is_read(
     monkeypatch.setenv("GPU_FINOPS_URL", url)
     assert reporter.answered(*ca) == ("daemon", "")
     assert "the daemon's" in reporter.run("--format", "focus", *ca, config=reporter.other)[1]
-    assert reporter.answered(*state, *ca) == ("file", "")                    # a directory that is named is the one that is meant
+    assert reporter.answered(*state, *ca) == ("file", "")                    # a directory that is named is the one meant
     monkeypatch.setenv("GPU_FINOPS_URL", f"https://localhost:{guarded.port}")
     status, out, err = reporter.run(*ca, config=reporter.other)
     assert (status, out) == (1, "")
@@ -195,7 +196,7 @@ def test_a_guarded_daemon_is_asked_by_who_knows_how_and_else_the_file_is_read(
     away = tmp_path / "away"
     away.mkdir()
     with held(away, f"4711\nhttps://127.0.0.1:{guarded.port}\n"):
-        for more, said in (((), "name who signed its certificate with --ca.file"), (ca, "wants a name and a password; put them")):
+        for more, said in (((), "name who signed its certificate with --ca.file"), (ca, "wants a name and a password; put")):
             status, out, err = reporter.run("--state.dir", str(away), *more, config=reporter.other)
             assert (status, out, err.count("\n")) == (1, "", 1)
             assert said in err and "nor can its ledger be read without it" in err and "no ledger here" in err
@@ -209,7 +210,6 @@ def test_a_daemon_and_a_directory_are_not_named_together(reporter: Reporter) -> 
 
 
 def test_an_address_is_left_again_where_the_directory_was_removed(tmp_path: Path) -> None:
-    from agent.ledger.batch import Batch
     ledger = Ledger(tmp_path / "state", START_NS)
     ledger.answers_at("http://127.0.0.1:1")
     for path in (tmp_path / "state").iterdir():

@@ -1,4 +1,4 @@
-"""``/api/v1/focus`` over real sockets: piece by piece, as its reader takes it, one at a time, and never taken for whole when cut."""
+"""``/api/v1/focus`` over real sockets: piece by piece, as its reader takes it, and never taken for whole when cut."""
 
 from __future__ import annotations
 
