@@ -61,6 +61,7 @@ def _left_word(descriptor: int, lock: Path) -> tuple[int, str]:
     """Process number and address, a line each."""
     pid, _, rest = os.pread(descriptor, _MOST_BYTES, 0).decode("utf-8", "replace").partition("\n")
     try:
-        return int(pid), rest.partition("\n")[0]
+        url = rest.partition("\n")[0]
+        return int(pid), url if url.startswith(("http://", "https://")) else ""
     except ValueError as error:
         raise FinOpsError(f"{lock}: is held, and does not say by whom; try again, or look with fuser {lock}") from error

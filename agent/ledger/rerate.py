@@ -217,8 +217,9 @@ class Rerating:
 
 
 def _host_net(row: HostRow) -> _Net:
-    return _Net(row.start_ns, row.uuid, row.workload, row.currency, row.tariff, row.rate, row.price, 0, 0, row.cost_nano, 0,
-                row.span_ns, "host")
+    return _Net(start_ns=row.start_ns, uuid=row.uuid, workload=row.workload, currency=row.currency, tariff=row.tariff,
+                rate=row.rate, price=row.price, energy_mj=0, gpu_ns=0, cost_nano=row.cost_nano, emissions_ug=0,
+                span_ns=row.span_ns, component="host")
 
 
 def _price(charge: Charge) -> tuple[str, str, str, str]:

@@ -132,7 +132,7 @@ def held(state: Path, text: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-@pytest.mark.parametrize("text", ["4711\n", "", "4711\n\n"], ids=["older", "just taken", "not said yet"])
+@pytest.mark.parametrize("text", ["4711\n", "", "4711\n\n", "4711\nhtt"], ids=["older", "just taken", "unsaid", "cut"])
 def test_a_lock_that_says_no_address_means_the_configured_one(daemon: Daemon, reporter: Reporter, tmp_path: Path,
                                                               text: str) -> None:
     state = tmp_path / "held"
