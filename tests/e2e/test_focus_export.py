@@ -38,8 +38,8 @@ def large(state: Path) -> None:
         db.executemany("INSERT INTO workload (id, tags) VALUES (?, ?)", [
             (n, msgspec.json.encode((f"p{n}", "", "", "")).decode()) for n in range(1, WORKLOADS + 1)])
         db.executemany(
-            "INSERT INTO usage (start_ns, uuid, workload, component, currency, tariff, rate, price, energy_mj, gpu_ns, cost_nano, "
-            "emissions_ug, span_ns) VALUES (?, ?, ?, 'energy', 'CNY', 'flat', ?, ?, 3600000, 1, ?, 0, ?)", (
+            "INSERT INTO usage (start_ns, uuid, workload, component, currency, tariff, rate, price, energy_mj, gpu_ns, "
+            "cost_nano, emissions_ug, span_ns) VALUES (?, ?, ?, 'energy', 'CNY', 'flat', ?, ?, 3600000, 1, ?, 0, ?)", (
             (START_NS + i * BUCKET_NS, UUID, n, f"r{i % 7}", str(i % 7 * 10**18), i % 7 * NANO // 1000, BUCKET_NS)
             for i in range(DAYS * 96) for n in range(1, WORKLOADS + 1)))
         db.commit()
