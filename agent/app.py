@@ -18,6 +18,7 @@ from agent.clock import Clock, SystemClock
 from agent.config.config import Config, load
 from agent.energy.sensor_factor import SensorFactors
 from agent.errors import ConfigError, LedgerError, SourceEnded
+from agent.focus_api import FocusApi
 from agent.idle import IdleJudge
 from agent.jobs import Jobs
 from agent.ledger.ledger import Ledger
@@ -71,7 +72,8 @@ class App:
         self._upkeep = LedgerUpkeep(self._ledger, self._jobs, self._clock, lambda: (self.config.timezone, self.config.ledger))
         hooks = Hooks(reload=self.ask_reload, ready=self.ready,
                       usage=UsageApi(self.config.state_dir, self.config.tags.keys, lambda: self.config.timezone,
-                                     lambda: self.config.idle.policy))
+                                     lambda: self.config.idle.policy),
+                      focus=FocusApi(lambda: self.config, self._clock))
         self._exporters: list[Exporter] = [make(self.config.web, hooks) for make in EXPORTERS.values()]
         self._publish(self._pipeline.snapshot(stale=True))
 
@@ -124,6 +126,7 @@ class App:
             self._probe.start()
             for exporter in self._exporters:
                 exporter.start()
+            self._ledger.answers_at(next((exporter.url for exporter in self._exporters if exporter.url), ""))
             self._jobs.every(BUDGET_SECONDS, self._pipeline.judge_budgets, "budgets")
             self._jobs.every(FILES_SECONDS, self._reload_if_changed, "files")
             self._upkeep.schedule()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from agent import __version__
 from agent.attribution.attribution import Attribution, instances_by_parent
@@ -96,7 +96,7 @@ class Pipeline:
         instances = instances_by_parent(reading)
         charges: list[Charge] = []
         everybody: list[Share] = []
-        statuses: list[WorkloadStatus] = []
+        divided: list[tuple[EnergyInterval, tuple[Share, ...]]] = []
         stages.attribution.wait(reading, {interval.uuid for interval in intervals})
         for interval in intervals:
             device, parts = devices[interval.uuid], instances.get(interval.uuid, ())
@@ -104,20 +104,26 @@ class Pipeline:
             for share in shares:
                 charges += stages.pricing.charge(share, device.name)
             everybody += shares
-            statuses += self._now(interval, shares, device, parts)
-        self._workloads = tuple(statuses)
+            divided.append((interval, shares))
         self._cpu.learn(reading, stages.attribution.workload)
+        cpu_ratio = reading.host.cpu_utilization_ratio if reading.host is not None else None
         charges += stages.pricing.charge_host(
             host_span(intervals, {uuid: device.boottime_ns for uuid, device in devices.items()}), everybody,
-            self._cpu.by_workload_ns, reading.host.cpu_utilization_ratio if reading.host is not None else None)
+            self._cpu.by_workload_ns, cpu_ratio)
+        host = stages.pricing.host_nano_per_hour(reading.utc_ns, _present(everybody), self._cpu.by_workload_ns, cpu_ratio)
+        self._workloads = tuple(
+            status for interval, shares in divided
+            for status in self._now(interval, shares, devices[interval.uuid], instances.get(interval.uuid, ()), host))
         names = {uuid: device.name for uuid, device in devices.items()}
         self.journal.batch.add(reading.session, reading.sequence, names, intervals, self._states, charges, self._energy.states,
                                stages.attribution.learned)
 
     def _now(self, interval: EnergyInterval, shares: tuple[Share, ...], device: DeviceReading,
-             instances: list[DeviceReading] | tuple[()]) -> list[WorkloadStatus]:
-        """What each workload draws at this moment: the device's power, split as the interval's energy was."""
-        live = [share for share in shares if share.method != "unwatched"] or list(shares)
+             instances: list[DeviceReading] | tuple[()],
+             host_nano: dict[tuple[str, Workload], int | None]) -> list[WorkloadStatus]:
+        """What each workload draws at this moment: the device's power, split as the interval's energy was. Its part of the
+        host is taken out of ``host_nano``, so that it counts once."""
+        live = _present(shares)
         if device.power_mw is None or interval.bridged:
             return []
         pricing, attribution = self.stages.pricing, self.stages.attribution
@@ -128,8 +134,9 @@ class Pipeline:
             WorkloadStatus(
                 uuid=share.uuid, workload=share.workload, power_mw=power_mw,
                 memory_used_bytes=memory.get((share.uuid, share.workload)),
-                cost_nano_per_hour=pricing.nano_per_hour(
-                    interval.end_utc_ns, power_mw, device.name, (share.gpu_ns, interval.elapsed_ns)),
+                cost_nano_per_hour=_sum(
+                    pricing.nano_per_hour(interval.end_utc_ns, power_mw, device.name, (share.gpu_ns, interval.elapsed_ns)),
+                    host_nano.pop((share.uuid, share.workload), 0)),
                 method=share.method, share_error_ratio=attribution.share_error(share))
             for share, power_mw in zip(live, powers, strict=True)
         ]
@@ -195,3 +202,13 @@ class Pipeline:
 def hidden_processes(device: DeviceReading) -> int | None:
     """How many of a device's processes /proc does not show: those of other PID namespaces, or behind hidepid."""
     return None if device.processes is None else sum(process.start_ticks == 0 for process in device.processes)
+
+
+def _present(shares: Sequence[Share]) -> list[Share]:
+    """The shares of those who are there now: not of a gap in the interval, unless there is nothing else."""
+    return [share for share in shares if share.method != "unwatched"] or list(shares)
+
+
+def _sum(one_nano: int | None, other_nano: int | None) -> int | None:
+    """Unknown where either is."""
+    return None if one_nano is None or other_nano is None else one_nano + other_nano

@@ -12,24 +12,31 @@ from agent.errors import FinOpsError
 RELEASE = signal.SIGUSR1             # let go of the driver
 RESUME = signal.SIGUSR2              # take it up again
 
+_MOST_BYTES = 4096
+
+
+class NoDaemonError(FinOpsError):
+    """Nobody holds the directory's lock."""
+
 
 class RunningDaemon:
-    """A process that holds the directory's lock. Raises FinOpsError where there is none, or it may not be looked at."""
+    """A process that holds the directory's lock. Raises NoDaemonError where there is none, FinOpsError where it may not be
+    looked at. ``url``: where it answers; empty where it has not said so (yet, or because it is an older one)."""
 
     def __init__(self, state_dir: Path) -> None:
         lock = state_dir / "lock"
         try:
             descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise FinOpsError(f"{state_dir}: no daemon has run here; name its configuration with --config.file") from error
+            raise NoDaemonError(f"{state_dir}: no daemon has run here; name its configuration with --config.file") from error
         except OSError as error:
             raise FinOpsError(f"{lock}: {error.strerror}; run this as the user that runs the daemon, or as root") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            self.pid = int(os.read(descriptor, 32))
+            self.pid, self.url = _left_word(descriptor, lock)
         else:
-            raise FinOpsError(f"{state_dir}: no daemon runs here; start it with gpu-finops run")
+            raise NoDaemonError(f"{state_dir}: no daemon runs here; start it with gpu-finops run")
         finally:
             os.close(descriptor)
 
@@ -48,3 +55,13 @@ class RunningDaemon:
             return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
         except FileNotFoundError as error:
             raise FinOpsError(f"process {self.pid} has just ended") from error
+
+
+def _left_word(descriptor: int, lock: Path) -> tuple[int, str]:
+    """Process number and address, a line each."""
+    pid, _, rest = os.pread(descriptor, _MOST_BYTES, 0).decode("utf-8", "replace").partition("\n")
+    try:
+        url = rest.partition("\n")[0]
+        return int(pid), url if url.startswith(("http://", "https://")) else ""
+    except ValueError as error:
+        raise FinOpsError(f"{lock}: is held, and does not say by whom; try again, or look with fuser {lock}") from error

@@ -1,42 +1,65 @@
-"""Asks a running daemon what a command may not read itself: its ledger belongs to a user of its own."""
+"""Reads the ledger through its daemon: the same figures and bytes as its file gives."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Final
 from urllib.parse import urlencode
 
 import msgspec
 
-from agent.errors import FinOpsError, LedgerError, UsageError
+from agent.daemon_client import Answer, DaemonClient, DaemonError
+from agent.errors import UsageError
 from agent.ledger.query import UsageRow
-from agent.settings import Web
 
-_TIMEOUT_S = 30.0
+_GREETING_S: Final = 5.0                                # a daemon that hangs is not waited for as long as one that works
+_TIMEOUT_S: Final = 60.0                                # for each wait
+OTHER_VERSION: Final = "start the daemon of this version, or use the command of that one"
 
 
-def ask_usage(web: Web, query: Mapping[str, str], unreadable: LedgerError) -> list[UsageRow]:
-    """The rows that the daemon at the configured address answers; exact. ``unreadable`` says why the ledger was not read:
-    it is told where no daemon answers either. Raises FinOpsError."""
-    host = web.host or "127.0.0.1"
-    place = f"[{host}]:{web.port}" if ":" in host else f"{host}:{web.port}"
-    if web.config_file is not None:
-        raise LedgerError(f"{unreadable} (nor is the daemon asked: {web.config_file} protects it)") from unreadable
-    wanted = urlencode({key: value for key, value in query.items() if value} | {"exact": "1"})
-    connection = http.client.HTTPConnection(host, web.port, timeout=_TIMEOUT_S)
+class _Exact(msgspec.Struct, frozen=True):
+    by: list[str]
+    rows: list[UsageRow]
+
+
+def ask_usage(client: DaemonClient, query: Mapping[str, str | None]) -> tuple[list[str], list[UsageRow]]:
+    """Keys and rows, exact. Raises DaemonError, and UsageError for a question that the daemon refuses."""
+    with _asked(client, "/api/v1/usage", {**query, "exact": "1"}) as answer:
+        body = answer.read()
     try:
-        connection.request("GET", f"/api/v1/usage?{wanted}")
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise LedgerError(f"{unreadable} (and no daemon answers at {place}: {error})") from unreadable
-    finally:
-        connection.close()
-    try:
-        if response.status == http.client.BAD_REQUEST:
-            raise UsageError(str(msgspec.json.decode(body)["error"]))
-        if response.status != http.client.OK:
-            raise FinOpsError(f"the daemon at {place} answers {response.status} {response.reason}; {unreadable}")
-        return msgspec.convert(msgspec.json.decode(body)["rows"], list[UsageRow])
-    except (KeyError, TypeError, msgspec.MsgspecError) as error:
-        raise FinOpsError(f"what answers at {place} is no gpu-finops of this version; {unreadable}") from error
+        document = msgspec.json.decode(body, type=_Exact)
+    except msgspec.MsgspecError as error:
+        raise DaemonError(f"what answers at {client.place} is no gpu-finops of this version", OTHER_VERSION) from error
+    return document.by, document.rows
+
+
+@contextlib.contextmanager
+def ask_focus(client: DaemonClient, query: Mapping[str, str | None]) -> Iterator[Iterator[str]]:
+    """The FOCUS dataset's CSV, line by line as it comes. Raises as ``ask_usage``, also for what breaks off on the way."""
+    with _asked(client, "/api/v1/focus", query) as answer:
+        yield answer.lines()
+
+
+@contextlib.contextmanager
+def _asked(client: DaemonClient, path: str, query: Mapping[str, str | None]) -> Iterator[Answer]:
+    with client.get("/-/healthy", _GREETING_S) as greeting:
+        greeting.read()
+    given = urlencode({key: value for key, value in query.items() if value})
+    with client.get(f"{path}?{given}" if given else path, _TIMEOUT_S) as answer:
+        if answer.status == http.client.BAD_REQUEST:
+            raise UsageError(_sentence(answer) or f"the daemon at {client.place} does not understand this version's question")
+        if answer.status == http.client.NOT_FOUND:
+            raise DaemonError(f"the daemon at {client.place} has no {path}: it is of another version", OTHER_VERSION)
+        if answer.status != http.client.OK:
+            why = _sentence(answer)
+            raise DaemonError(f"the daemon at {client.place} answers {answer.status} {answer.reason}{why and f' ({why})'}",
+                              "see its log")
+        yield answer
+
+
+def _sentence(answer: Answer) -> str:
+    with contextlib.suppress(msgspec.MsgspecError, KeyError):
+        return msgspec.json.decode(answer.read(), type=dict[str, str])["error"]
+    return ""

@@ -67,7 +67,8 @@ def measure(gpus: int, workloads: int, rounds: int) -> dict[str, float]:
     registry.register(Parsed(body.decode()))  # type: ignore[arg-type]
     figures["prometheus_client"] = median_ms(lambda tick: generate_latest(registry) and None, max(3, rounds // 5))
 
-    exporter = PrometheusExporter(Web(port=0), Hooks(reload=lambda: None, ready=lambda: True, usage=lambda query: {}))
+    exporter = PrometheusExporter(Web(port=0), Hooks(reload=lambda: None, ready=lambda: True, usage=lambda query: {},
+                                                     focus=lambda query: (piece for piece in ())))
     exporter.start()
     connection = http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=10)
 

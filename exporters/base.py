@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -17,6 +17,10 @@ class Exporter(Protocol):
     def told(self) -> str:
         """One sentence for the log: what it does, and where."""
 
+    @property
+    def url(self) -> str:
+        """Where it answers the API, as http(s)://HOST:PORT with the host it listens at; empty where it does not."""
+
     def start(self) -> None: ...
 
     def publish(self, snapshot: Snapshot) -> None: ...
@@ -29,9 +33,11 @@ class Hooks(Struct, frozen=True):
 
     ``reload`` asks for the configuration to be read again and returns at once. ``ready`` tells whether costs are being
     served. ``usage`` answers a query (``from``, ``to``, ``by``) with what JSON can carry; it may take seconds, is called one
-    at a time, and raises FinOpsError with a sentence for the asker.
+    at a time, and raises FinOpsError with a sentence for the asker. ``focus`` answers a query (``from``, ``to``) with a FOCUS
+    dataset as CSV in small pieces; it is called, iterated and closed on one thread, and raises as ``usage`` does.
     """
 
     reload: Callable[[], None]
     ready: Callable[[], bool]
     usage: Callable[[Mapping[str, str]], Any]
+    focus: Callable[[Mapping[str, str]], Generator[bytes, None, None]]

@@ -1,13 +1,14 @@
 """The open connections of the web server: a deadline each, and a cap on their number.
 
 A deadline covers a whole phase, so that a byte now and then buys no time: the TLS handshake and the first request from
-``accept`` on, a later request from its first byte on, then the answer until its last byte is in the kernel, then the
-idle time before the next request. At the cap the connection that has been longest without a completed request is
-closed to let the new one in: a scraper is never turned away by others that hold connections open.
+``accept`` on, a later request from its first byte on, then the answer until its last byte is in the kernel (of an export
+each piece, and the whole), then the idle time before the next request. At the cap the connection that has been longest
+without a completed request is closed to let the new one in: a scraper is never turned away by others that hold connections.
 """
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import time
 from typing import Any
@@ -31,6 +32,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_header_bytes: int = 16 * 1024
     max_body_bytes: int = 16 * 1024              # no endpoint reads a body
     max_queries: int = 8                         # /api/v1/usage: running and waiting
+    export_seconds: float = 3600.0               # /api/v1/focus, whole; each piece of it has total_seconds
     max_password_checks: int = 16
 
 
@@ -44,6 +46,7 @@ class TrackedStream(IOStream):
         self.serving = False                     # a whole request is here, its answer is not out yet
         self.idle = False                        # between requests
         self.deadline = self.opened + table.limits.receive_seconds
+        self.gone = asyncio.Event()              # set when the connection is closed
         super().__init__(*args, **kwargs)
         table.streams.add(self)
 
@@ -60,6 +63,11 @@ class TrackedStream(IOStream):
         self.serving, self.idle = True, False
         self.deadline = self.phase_began + self._table.limits.total_seconds
 
+    def piece_taken(self) -> None:
+        """A piece of an export is in the kernel: the next one has its own time, within that of the whole."""
+        limits = self._table.limits
+        self.deadline = min(time.monotonic() + limits.total_seconds, self.phase_began + limits.export_seconds)
+
     def request_completed(self) -> None:
         """The answer's last byte is in the kernel: the connection may rest."""
         self.serving, self.idle = False, True
@@ -67,6 +75,7 @@ class TrackedStream(IOStream):
         self.deadline = self.last_completed + self._table.limits.keep_alive_seconds
 
     def close_fd(self) -> None:
+        self.gone.set()
         self._table.streams.discard(self)
         super().close_fd()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from agent.errors import FinOpsError
 from agent.model import Snapshot
@@ -16,6 +16,7 @@ from exporters.exposition import Exposition, choose_format, takes_gzip
 from exporters.http import Request, Response, sentence
 from exporters.page import CONTENT_SECURITY_POLICY, page
 from exporters.ratelimit import TokenBucket
+from exporters.streaming import Exports
 from exporters.webconfig import WebConfigFile
 from exporters.worker import QueueFullError, Worker
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _NO_CACHE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _USAGE_KEYS = ("from", "to", "by", "idle_policy", "exact")
+_FOCUS_KEYS = ("from", "to")
+_BUSY = [("Retry-After", "2")]
 
 
 class FinOpsEndpoints:
@@ -33,12 +36,14 @@ class FinOpsEndpoints:
         self._config, self._connections = config, connections
         self._passwords = PasswordCheck(connections.limits.max_password_checks)
         self._queries = Worker("queries", connections.limits.max_queries)
+        self._exports = Exports()
         self._bucket: TokenBucket | None = None
         self._made: dict[str, tuple[Snapshot, bytes]] = {}   # path -> what was last made, and of what
         self._routes: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
             "/metrics": ("GET", self._metrics), "/": ("GET", self._page),
             "/-/healthy": ("GET", self._healthy), "/-/ready": ("GET", self._ready), "/-/reload": ("POST", self._reload),
-            "/api/v1/usage": ("GET", self._usage), "/api/v1/snapshot": ("GET", self._snapshot),
+            "/api/v1/usage": ("GET", self._usage), "/api/v1/focus": ("GET", self._focus),
+            "/api/v1/snapshot": ("GET", self._snapshot),
         }
 
     async def __call__(self, request: Request) -> Response:
@@ -65,6 +70,7 @@ class FinOpsEndpoints:
         """Let go of the threads."""
         self._passwords.close()
         self._queries.close()
+        self._exports.close()
 
     def _within_rate(self) -> bool:
         limit = self._config.current().rate_limit
@@ -118,17 +124,33 @@ class FinOpsEndpoints:
         return sentence(200, "reload asked for; finops_agent_config_reload_success tells how it went")
 
     async def _usage(self, request: Request) -> Response:
-        unknown = [key for key in request.query if key not in _USAGE_KEYS]
-        if unknown:
-            return _api_error(400, f"unknown parameter {unknown[0]!r}; allowed: {', '.join(_USAGE_KEYS)}")
+        if refused := _unknown(request, _USAGE_KEYS):
+            return refused
         try:
             document = await self._queries.run(lambda: self._hooks.usage(request.query))
         except QueueFullError:
             self._connections.refused += 1
-            return _api_error(503, "too many queries are waiting; try again", [("Retry-After", "2")])
+            return _api_error(503, "too many queries are waiting; try again", _BUSY)
         except FinOpsError as error:
             return _api_error(400 if error.exit_status == 2 else 503, str(error))
         return Response(200, "application/json", encode(document), _NO_CACHE)
+
+    async def _focus(self, request: Request) -> Response:
+        if refused := _unknown(request, _FOCUS_KEYS):
+            return refused
+        if request.version != "HTTP/1.1":
+            return _api_error(505, "this is sent in chunks, so that one that breaks off can be told from a whole one; ask with "
+                                   "HTTP/1.1 (a proxy in between too)")
+        pieces = self._exports.pieces(lambda: self._hooks.focus(request.query))
+        try:
+            first = await anext(pieces, b"")
+        except QueueFullError:
+            self._connections.refused += 1
+            return _api_error(503, "another export is running; try again", _BUSY)
+        except FinOpsError as error:
+            return _api_error(400 if error.exit_status == 2 else 503, str(error))
+        headers = {**_NO_CACHE, "Content-Disposition": 'attachment; filename="gpu-finops-focus.csv"'}
+        return Response(200, "text/csv; charset=utf-8; header=present", first, headers, pieces)
 
     def _once(self, path: str, make: Callable[[Snapshot], bytes]) -> bytes | None:
         """What ``make`` gives for the last snapshot, made once; None before the first."""
@@ -143,6 +165,11 @@ class FinOpsEndpoints:
 
 def _not_yet() -> Response:
     return sentence(503, "no reading of the devices yet; try again in a second", [("Retry-After", "1")])
+
+
+def _unknown(request: Request, known: Sequence[str]) -> Response | None:
+    unknown = next((key for key in request.query if key not in known), None)
+    return None if unknown is None else _api_error(400, f"unknown parameter {unknown!r}; allowed: {', '.join(known)}")
 
 
 def _api_error(status: int, text: str, headers: list[tuple[str, str]] | None = None) -> Response:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import io
 import os
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -13,11 +15,22 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from agent.errors import FinOpsError, UsageError
-from exporters.focus_columns import COLUMNS, FOCUS_VERSION, PRECISION, schema, schema_id
+from exporters.focus_columns import COLUMNS, FOCUS_VERSION, PRECISION, Column, schema, schema_id
 
 _BATCH_ROWS: Final = 20_000
+_PIECE_ROWS: Final = 64              # a few milliseconds of work
+_INSTANT: Final = "%Y-%m-%dT%H:%M:%SZ"
 _NAMES: Final = [column.name for column in COLUMNS]
 _SCALES: Final = {column.name: column.scale for column in COLUMNS if column.kind == "DECIMAL"}
+
+
+class FocusTextError(Exception):
+    """A text that ``write_csv`` did not write."""
+
+
+def header_line() -> str:
+    """The CSV's first line."""
+    return next(csv_pieces(()))
 
 
 def write_csv(out: TextIO, rows: Iterable[dict[str, Any]]) -> int:
@@ -31,11 +44,48 @@ def write_csv(out: TextIO, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
+def csv_pieces(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The same text in pieces: the header first, then some rows each."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(_NAMES)
+    rows = iter(rows)
+    while batch := list(islice(rows, _PIECE_ROWS)):
+        writer.writerows([_cell(name, row[name]) for name in _NAMES] for row in batch)
+        yield lines.getvalue()
+        lines.seek(0)
+        lines.truncate()
+    if lines.tell():
+        yield lines.getvalue()                   # a header with no row
+
+
+def rows_of_csv(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """What ``write_csv`` wrote as rows again, exactly. Raises FocusTextError or csv.Error where it is something
+    else."""
+    found = csv.reader(lines, strict=True)
+    if next(found, None) != _NAMES:
+        raise FocusTextError("the columns are other ones")
+    for cells in found:
+        try:
+            row = {column.name: _value(column, cell) for column, cell in zip(COLUMNS, cells, strict=True)}
+        except (ValueError, ArithmeticError) as error:
+            raise FocusTextError(str(error)) from error
+        yield row
+
+
+def _value(column: Column, cell: str) -> Any:
+    if not cell and column.nullable:
+        return None
+    if column.kind == "DATETIME":
+        return dt.datetime.fromisoformat(cell)
+    return Decimal(cell) if column.kind == "DECIMAL" else cell
+
+
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dt.datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return value.strftime(_INSTANT)
     return format(value, f".{_SCALES[name]}f") if name in _SCALES else str(value)
 
 

@@ -7,12 +7,13 @@ counts against a cap (``exporters.connections``). Tornado reads and writes HTTP/
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import logging
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -29,10 +30,11 @@ from tornado.httputil import (
 )
 from tornado.netutil import add_accept_handler
 
-from agent.errors import UsageError
+from agent.errors import FinOpsError, UsageError
 from agent.settings import Web
 from exporters.connections import ConnectionTable, Limits, TrackedStream, TrackedTlsStream
 from exporters.listening import is_loopback, listen
+from exporters.streaming import send
 from exporters.tls import has_allowed_san
 from exporters.webconfig import WebConfigFile
 
@@ -51,15 +53,18 @@ class Request(Struct, frozen=True):
     query: dict[str, str]
     headers: HTTPHeaders
     secure: bool
+    version: str                                 # HTTP/1.1 or HTTP/1.0
 
 
 class Response(Struct, frozen=True):
-    """What an endpoint answers."""
+    """What an endpoint answers. ``rest`` follows the body, piece by piece, to those who speak HTTP/1.1: only so can an answer
+    that breaks off be told from a whole one."""
 
     status: int
     content_type: str
     body: bytes
     headers: dict[str, str] = {}
+    rest: AsyncGenerator[bytes, None] | None = None
 
 
 class Endpoints(Protocol):
@@ -86,8 +91,8 @@ class HttpServer:
         self._sockets = listen(web.host, web.port)
         self.port: int = self._sockets[0].getsockname()[1]
         scheme = "http" if self._config.current().context is None else "https"
-        host = f"[{web.host}]" if ":" in web.host else web.host
-        self.url = f"{scheme}://{host}:{self.port}/"
+        host = f"[{web.host}]" if ":" in web.host else web.host or "0.0.0.0"  # noqa: S104 - shown, and bound above
+        self.url = f"{scheme}://{host}:{self.port}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="http", daemon=True)
@@ -166,12 +171,14 @@ class HttpServer:
         except Exception:
             log.exception("cannot answer %s %s", start.method, start.path)
             response = Response(500, "text/plain; charset=utf-8", b"the agent failed at this request; its log says why\n")
+        fields = HTTPHeaders({"Content-Type": response.content_type, **self._config.current().headers, **response.headers})
+        line = ResponseStartLine("HTTP/1.1", response.status, http.client.responses[response.status])
+        if response.rest is not None:
+            await _stream(start, line, fields, connection, stream, response)
+            return
         if stream.closed():
             return
-        fields = HTTPHeaders({
-            "Content-Type": response.content_type, "Content-Length": str(len(response.body)),
-            **self._config.current().headers, **response.headers})
-        line = ResponseStartLine("HTTP/1.1", response.status, http.client.responses[response.status])
+        fields["Content-Length"] = str(len(response.body))
         body = b"" if start.method == "HEAD" else response.body
         if len(body) <= ONE_PACKET_BYTES:
             connection.write_headers(line, fields, body)
@@ -181,13 +188,37 @@ class HttpServer:
         connection.finish()
 
 
+async def _stream(start: RequestStartLine, line: ResponseStartLine, fields: HTTPHeaders, connection: HTTP1Connection,
+                  stream: TrackedStream, response: Response) -> None:
+    """An answer in chunks. One that cannot be ended well ends the connection, without the chunk that says it is whole."""
+    if response.rest is None:
+        return
+    async with contextlib.aclosing(response.rest) as rest:
+        if stream.closed():
+            return
+        connection.write_headers(line, fields)
+        try:
+            if start.method != "HEAD" and not await send(connection, stream, response.body, rest):
+                return
+        except FinOpsError as error:
+            log.error("the answer to %s broke off: %s", start.path, error)
+            stream.close()
+            return
+        except Exception:
+            log.exception("the answer to %s broke off", start.path)
+            stream.close()
+            return
+    connection.finish()
+
+
 def _request(start: RequestStartLine, headers: HTTPHeaders, *, secure: bool) -> Request | None:
     """None where the address cannot be taken apart, as ``http://[``: a stranger's fault, not one to log."""
     try:
         url = urlsplit(start.path)
     except ValueError:
         return None
-    return Request(start.method, url.path, dict(parse_qsl(url.query, keep_blank_values=True)), headers, secure)
+    return Request(start.method, url.path, dict(parse_qsl(url.query, keep_blank_values=True)), headers, secure,
+                   start.version)
 
 
 def _certificate(stream: TrackedStream) -> dict[str, object] | None:

@@ -26,7 +26,11 @@ class PrometheusExporter:
 
     @property
     def told(self) -> str:
-        return f"serving costs at {self._server.url}"
+        return f"serving costs at {self._server.url}/"
+
+    @property
+    def url(self) -> str:
+        return self._server.url
 
     @property
     def port(self) -> int:

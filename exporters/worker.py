@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -31,6 +32,11 @@ class Worker:
         future = asyncio.get_running_loop().run_in_executor(self._executor, call)
         future.add_done_callback(self._done)
         return await asyncio.shield(future)
+
+    def after(self, call: Callable[[], object]) -> None:
+        """Have a call run after all that was asked for before, whatever room there is; nobody waits for it."""
+        with contextlib.suppress(RuntimeError):              # closed: what runs, runs out by itself
+            self._executor.submit(call)
 
     def _done(self, future: asyncio.Future[Result]) -> None:
         self._pending -= 1

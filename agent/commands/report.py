@@ -1,4 +1,4 @@
-"""``gpu-finops report``: costs from the ledger."""
+"""``gpu-finops report``: costs from the ledger, through its daemon while one runs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from agent.commands.ledger_reading import add_daemon_arguments, read_ledger
 from agent.config.config import load
-from agent.errors import FinOpsError, LedgerError, UsageError
+from agent.errors import FinOpsError, UsageError
 from agent.idle_policy import POLICIES, usage_with_idle
-from agent.ledger.query import LedgerReader, parse_instant
+from agent.ledger.query import LedgerReader, UsageRow, parse_instant
 from agent.report import FORMATS
 from agent.usage_client import ask_usage
 
@@ -29,13 +30,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("-o", dest="output", type=Path, metavar="FILE")
     parser.add_argument("--config.file", dest="config_file", type=Path, metavar="F")
     parser.add_argument("--state.dir", dest="state_dir", type=Path, metavar="D")
+    add_daemon_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     config = load(options.config_file, {} if options.state_dir is None else {"state_dir": options.state_dir})
     zone = ZoneInfo(config.timezone)
-    by = [key for key in (options.by or config.tags.keys[0]).split(",") if key]
     from_ns = parse_instant(options.start, zone) if options.start else None
     to_ns = parse_instant(options.end, zone) if options.end else None
     if from_ns is not None and to_ns is not None and from_ns >= to_ns:
@@ -43,18 +44,18 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "focus":
         if options.by or options.idle_policy:
             raise UsageError("--format focus has its own rows and no shared idle cost; leave --by and --idle-policy out")
-        from agent.commands.focus_export import export_focus  # noqa: PLC0415 - it brings the exporters, which no other format needs
-        export_focus(config, from_ns, to_ns, options.output)
+        from agent.commands.focus_export import export  # noqa: PLC0415 - it brings the exporters, which no other format needs
+        export(config, options, from_ns, to_ns)
         return 0
-    try:
-        reader = LedgerReader(config.state_dir)
-    except LedgerError as unreadable:
-        rows = ask_usage(config.web, {"from": options.start, "to": options.end, "by": ",".join(by),
-                                      "idle_policy": options.idle_policy}, unreadable)
-    else:
-        with contextlib.closing(reader):
+
+    def read() -> tuple[list[str], list[UsageRow]]:
+        by = [key for key in (options.by or config.tags.keys[0]).split(",") if key]
+        with contextlib.closing(LedgerReader(config.state_dir)) as reader:
             policy = options.idle_policy or config.idle.policy
-            rows = usage_with_idle(reader, from_ns, to_ns, by, config.tags.keys, zone, policy)
+            return by, usage_with_idle(reader, from_ns, to_ns, by, config.tags.keys, zone, policy)
+
+    query = {"from": options.start, "to": options.end, "by": options.by, "idle_policy": options.idle_policy}
+    by, rows = read_ledger(config, options, lambda client: ask_usage(client, query), read)
     text = FORMATS[options.format](rows, by)
     if options.output is None:
         sys.stdout.write(text)

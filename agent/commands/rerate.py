@@ -1,4 +1,6 @@
-"""``gpu-finops rerate``: prices a past period again with the tariffs now configured, as corrections beside what was booked."""
+"""``gpu-finops rerate``: prices a past period again with the tariffs now configured, as corrections beside what was booked.
+
+Energy, and the host where it was priced by its power. Host rows at a price of 0 tell no energy: they stay as they are."""
 
 from __future__ import annotations
 
@@ -24,7 +26,11 @@ from agent.units import NANO
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("rerate", help="price a past period again with the tariffs now configured")
+    parser = commands.add_parser(
+        "rerate", help="price a past period again with the tariffs now configured",
+        description="Prices energy, and a host by power, again with the tariffs now configured. What has a price of its own "
+                    "stays (hardware, maintenance, rent, a host by price_per_hour), and so do host rows at a price of 0, which "
+                    "tell no energy.")
     parser.add_argument("--from", dest="start", required=True, metavar="A",
                         help="a date in the site's timezone, or an instant with offset")
     parser.add_argument("--to", dest="end", required=True, metavar="B", help="the same; not included")

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from agent.calendar.durations import parse_duration_ns
 from agent.config.config import load
+from agent.daemon_client import url_of
 from agent.errors import FinOpsError, UsageError
-from agent.snapshot_client import SnapshotClient, url_of
+from agent.snapshot_client import SnapshotClient
 from agent.top_screen import fit, screen
 from agent.units import NS_PER_MS
 from agent.wake import WakePipe

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +19,11 @@ from agent.ledger.seal import BY_NAME, SEALED, broken, install
 
 FILE_NAME: Final = "ledger.sqlite3"
 SIDE_FILES: Final = ("", "-wal", "-shm", ".closed")
+_LOOKS, _LOOK_SECONDS = 25, 0.02        # half a second
 QUICK_CHECK_MAX_BYTES: Final = 64 * 2**20    # a larger file would hold up the start; it is checked beside the ticks
 SEAL_CHECK_MAX_BYTES: Final = 16 * 2**20     # half a second
+
+log = logging.getLogger(__name__)
 
 _DAMAGE: Final = frozenset({
     sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH,
@@ -36,9 +41,9 @@ def take_directory(state_dir: Path) -> int:
             f"{state_dir}: cannot keep the ledger here ({error.strerror}); "
             "set state_dir to a directory that this user may write") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_alone(descriptor)
     except OSError as error:
-        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        holder = os.read(descriptor, 32).decode("ascii", "replace").partition("\n")[0].strip() or "unknown"
         os.close(descriptor)
         raise LedgerError(
             f"{state_dir}: another gpu-finops (process {holder}) keeps its ledger here; "
@@ -50,6 +55,26 @@ def take_directory(state_dir: Path) -> int:
         os.close(descriptor)
         raise LedgerError(f"{state_dir}: cannot write here ({error.strerror}); free some space first") from error
     return descriptor
+
+
+def _lock_alone(descriptor: int) -> None:
+    """Raises BlockingIOError where somebody holds the lock, and goes on doing so: a command that looks whether a daemon runs
+    has it for an instant."""
+    for _ in range(_LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        threading.Event().wait(_LOOK_SECONDS)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def leave_address(descriptor: int, url: str) -> None:
+    """Write behind the process number where the holder of a directory answers. It counts while the lock is held, and goes
+    when the next one takes it. Where the disk refuses, commands ask where the configuration says."""
+    try:
+        os.pwrite(descriptor, f"{os.getpid()}\n{url}\n".encode(), 0)
+    except OSError as error:
+        log.warning("commands are not told that the API is at %s (%s)", url, error.strerror)
 
 
 def connect(path: Path) -> sqlite3.Connection:

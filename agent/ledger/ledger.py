@@ -21,7 +21,17 @@ from agent.energy.metering import MeterState
 from agent.errors import LedgerError
 from agent.ledger.at_rest import AtRest, forget_at_rest, read_at_rest, tables_of, unchanged, write_at_rest
 from agent.ledger.batch import Batch, CostKey
-from agent.ledger.file import FILE_NAME, SIDE_FILES, check_content, connect, count_aside, is_damage, move_aside, take_directory
+from agent.ledger.file import (
+    FILE_NAME,
+    SIDE_FILES,
+    check_content,
+    connect,
+    count_aside,
+    is_damage,
+    leave_address,
+    move_aside,
+    take_directory,
+)
 from agent.ledger.rescue import Rescued, rescue
 from agent.ledger.schema import migrate
 from agent.ledger.seal import install, seal_all
@@ -56,6 +66,7 @@ class Ledger:
         self._carries: dict[CostKey, int] = {}
         self._corrections = 0
         self._identity = (0, 0)
+        self._address = ""
         self._lock = take_directory(state_dir)
         try:
             self._finish_replacement()
@@ -158,6 +169,11 @@ class Ledger:
             self._replace(fault, utc_ns)
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{self.path}: {error}") from error
+
+    def answers_at(self, url: str) -> None:
+        """Leave word, beside the lock, where the daemon that holds this ledger answers."""
+        self._address = url
+        leave_address(self._lock, url)
 
     def close(self) -> None:
         """Release the file and the directory's lock. What the file is now is noted, for the next open to compare."""
@@ -264,6 +280,7 @@ class Ledger:
             lock = take_directory(self.path.parent)
             os.close(self._lock)
             self._lock = lock
+            leave_address(lock, self._address)
             self._write_fresh(None)
             self._finish_replacement()
             log.error("%s was removed: begun anew, counters go on from the totals in memory, reports begin anew", self.path)

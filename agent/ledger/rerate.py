@@ -2,7 +2,8 @@
 
 A row whose rate and price the tariff would still give stays as it is. Any other is taken back whole and booked again, both
 as rows of ``correction``: usage itself is never changed. So the sums by rate come out right, energy and time are the same
-before and after, and doing it twice adds nothing. Hardware, maintenance and rent are not the tariff's: they stay.
+before and after, and doing it twice adds nothing. Hardware, maintenance and rent are not the tariff's: they stay. A host that
+was priced by its power is rated again too (``rerate_host.py``).
 
 A row knows when it began and how long it stands for, not when in between its energy was used. Where the tariff changes its
 price within that time, the energy is divided evenly over it (or over the part that has the rate's old name).
@@ -11,11 +12,12 @@ price within that time, the energy is divided evenly over it (or over the part t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 from msgspec import Struct
 
+from agent.ledger.rerate_host import HostRerating, HostRow, PriceKey
 from agent.ledger.seal import Touched, install, require_good
 from agent.ledger.totals import load_workloads
 from agent.ledger.write import ADD_CORRECTION, ADD_COST, ADD_STATE_COST, ADD_SUMMARY
@@ -51,10 +53,11 @@ class _Net(Struct, frozen=True):
     cost_nano: int
     emissions_ug: int
     span_ns: int
+    component: str = "energy"
 
 
 class Difference(Struct, frozen=True):
-    """What re-rating does to one workload's energy cost, in one currency."""
+    """What re-rating does to one workload's cost of energy and host, in one currency."""
 
     workload: Workload
     currency: str
@@ -72,6 +75,7 @@ class Rerating:
         self._rented = rented
         self._db = db
         self._pricing = pricing
+        self._host = HostRerating(db, pricing)
         self._workloads = {number: workload for workload, number in load_workloads(db).items()}
         self._names = dict(db.execute("SELECT uuid, name FROM device"))
         self._carries: dict[tuple[str, int, str], int] = {}
@@ -122,6 +126,7 @@ class Rerating:
         for row in self._db.execute(_NET, (from_ns, to_ns)):
             net = _Net(*row)
             buckets.setdefault(net.start_ns, []).append(net)
+        hosts = self._host.rows(from_ns, to_ns)
         for nets in buckets.values():
             groups: dict[tuple[str, int, int], list[_Net]] = {}
             for net in nets:
@@ -142,6 +147,23 @@ class Rerating:
                     for new in self._rebooked(net, charges[key]):
                         self._sum(new, 1)
                         found.append((new, 1))
+            found += self._host_corrections(hosts.pop(nets[0].start_ns, []), good)
+        for rows in hosts.values():
+            found += self._host_corrections(rows, ())
+        return found
+
+    def _host_corrections(self, rows: list[HostRow], in_force: Collection[PriceKey]) -> list[tuple[_Net, int]]:
+        found: list[tuple[_Net, int]] = []
+        for row in rows:
+            booked, rebooked = _host_net(row), self._host.rebooked(row, in_force)
+            self._sum(booked, 0)
+            if rebooked is None:
+                self._sum(booked, 1)
+                continue
+            found.append((booked, -1))
+            for new in map(_host_net, rebooked):
+                self._sum(new, 1)
+                found.append((new, 1))
         return found
 
     def _charges(self, group: list[_Net]) -> list[Charge]:
@@ -172,24 +194,23 @@ class Rerating:
         return rebooked
 
     def _add(self, rows: list[tuple[_Net, int]]) -> None:
-        costs: dict[tuple[str, int, str], int] = {}
+        costs: dict[tuple[str, int, str, str], int] = {}
         corrections: list[tuple[Any, ...]] = []
         summary: list[tuple[Any, ...]] = []
         for net, sign in rows:
             amounts = (sign * net.energy_mj, sign * net.gpu_ns, sign * net.cost_nano, sign * net.emissions_ug, net.span_ns)
-            corrections.append((net.start_ns, net.uuid, net.workload, "energy", net.currency, net.tariff, net.rate, net.price,
-                                *amounts))
+            corrections.append((net.start_ns, net.uuid, net.workload, net.component, net.currency, net.tariff, net.rate,
+                                net.price, *amounts))
             summary.append((net.start_ns, net.workload, net.currency, *amounts))
             if net.currency:
-                key = (net.uuid, net.workload, net.currency)
+                key = (net.uuid, net.workload, net.component, net.currency)
                 costs[key] = costs.get(key, 0) + sign * net.cost_nano
         self._db.executemany(ADD_CORRECTION, corrections)
         self._db.executemany(ADD_SUMMARY, summary)
         # Counters only grow: what is less now is a credit. Which state the device was in is not in the rows.
-        self._db.executemany(ADD_COST, [(uuid, workload, "energy", currency, max(0, nano), max(0, -nano), 0)
-                                        for (uuid, workload, currency), nano in costs.items()])
+        self._db.executemany(ADD_COST, [(*key, max(0, nano), max(0, -nano), 0) for key, nano in costs.items()])
         self._db.executemany(ADD_STATE_COST, [(uuid, workload, "unknown", currency, nano)
-                                              for (uuid, workload, currency), nano in costs.items() if nano > 0])
+                                              for (uuid, workload, _, currency), nano in costs.items() if nano > 0])
 
     def _seal(self, rows: list[tuple[_Net, int]]) -> None:
         touched = Touched()
@@ -206,6 +227,12 @@ class Rerating:
     def _differences(self) -> list[Difference]:
         return [Difference(self._workloads[workload], currency, booked, rerated)
                 for (workload, currency), (booked, rerated) in sorted(self._sums.items())]
+
+
+def _host_net(row: HostRow) -> _Net:
+    return _Net(start_ns=row.start_ns, uuid=row.uuid, workload=row.workload, currency=row.currency, tariff=row.tariff,
+                rate=row.rate, price=row.price, energy_mj=0, gpu_ns=0, cost_nano=row.cost_nano, emissions_ug=0,
+                span_ns=row.span_ns, component="host")
 
 
 def _price(charge: Charge) -> tuple[str, str, str, str]:

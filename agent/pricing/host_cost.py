@@ -46,12 +46,16 @@ class HostPower:
         self._span_mw = int((host.max_watts or 0) * 1_000) - self._idle_mw
         self._rest_pj = 0
 
+    def power_mw(self, cpu_ratio: float | None) -> int:
+        """What it draws at a utilization; without one as much as when idle."""
+        return self._idle_mw + round(self._span_mw * (cpu_ratio or 0.0))
+
     def energy_mj(self, span: HostSpan, cpu_ratio: float | None) -> int:
         """What it used in a span; what a millijoule leaves over is in the next. Without a utilization it counts as idle, and a
         span in which nobody looked has none."""
         if not span.watched:
             return 0
-        power_mw = self._idle_mw + round(self._span_mw * (cpu_ratio or 0.0))
+        power_mw = self.power_mw(cpu_ratio)
         energy_mj, self._rest_pj = divmod(power_mw * (span.end_utc_ns - span.start_utc_ns) + self._rest_pj, NS_PER_S)
         return energy_mj
 

@@ -18,7 +18,7 @@ from agent.pricing.host_cost import BY_GPU_TIME, HostPower, HostSpan, anybody, s
 from agent.pricing.pricebook import Book, price_device
 from agent.settings import Hardware, Host
 from agent.tariffs.base import Tariff
-from agent.units import MJ_PER_KWH, NS_PER_HOUR, energy_cost_nano, femto_per_hour, time_cost_nano
+from agent.units import MJ_PER_KWH, NANO, NS_PER_HOUR, energy_cost_nano, femto_per_hour, time_cost_nano
 
 BUCKET_NS = NS_PER_HOUR // 4                     # the ledger's rows are at most this long
 GRAMS_TO_UG = 1_000_000
@@ -35,6 +35,16 @@ class _Piece(Struct, frozen=True, gc=False):
     energy_mj: int
     time_ns: int
     slot: Slot
+
+
+class EnergyPrice(Struct, frozen=True, gc=False):
+    """What a kWh at a device costs in [start, end): PUE included, and 0 where no price is known."""
+
+    start_utc_ns: int
+    end_utc_ns: int
+    rate: str
+    atto_per_kwh: int
+    known: bool
 
 
 class Pricing:
@@ -67,6 +77,11 @@ class Pricing:
         return self._tariff.currency if self._tariff else ""
 
     @property
+    def tariff_name(self) -> str:
+        """Of the site's tariff; empty without one."""
+        return self._tariff_name
+
+    @property
     def carries(self) -> Mapping[CarryKey, int]:
         return self._carries
 
@@ -82,7 +97,7 @@ class Pricing:
 
     def nano_per_hour(self, instant_ns: int, power_mw: int, device_name: str, share: tuple[int, int]) -> int | None:
         """What goes on being spent at a power, with ``share`` = (part, whole) of the device's time, in nano-units an
-        hour of the site's currency. None where the energy's price is unknown."""
+        hour of the site's currency, without the host. None where the energy's price is unknown."""
         book = self._book(device_name)
         part, whole = share
         femto = 0
@@ -96,9 +111,33 @@ class Pricing:
             status = self.status(instant_ns)
             if status is None:
                 return None
-            # mW for an hour = 3 600 000 mJ, a thousandth of a kWh's 3.6e9 mJ
-            nano += self._with_pue(status.price_atto_per_kwh) * power_mw // (1_000_000 * 1_000_000_000)
+            nano += self._power_nano_per_hour(status, power_mw)
         return nano
+
+    def host_nano_per_hour(self, instant_ns: int, shares: Sequence[Share], cpu_ns: Mapping[Workload, int],
+                           cpu_ratio: float | None) -> dict[tuple[str, Workload], int | None]:
+        """What goes on being spent for the host, in nano-units an hour of the site's currency: by UUID and workload, divided as
+        ``charge_host`` divides it, and summing to the host's price. None where that is unknown. A host that is priced in
+        another currency has no part, as other components in one have none."""
+        host = self._host
+        if host is None or not shares:
+            return {}
+        nano: int | None = None
+        if host.price_per_hour is not None:
+            if (host.currency or self.currency) != self.currency:
+                return {}
+            nano = femto_per_hour(host.price_per_hour) // 1_000_000
+        elif self._host_power is not None and (status := self.status(instant_ns)) is not None:
+            nano = self._power_nano_per_hour(status, self._host_power.power_mw(cpu_ratio))
+        parts: dict[tuple[str, Workload], int | None] = {}
+        for share, part in split_host(NANO if nano is None else nano, shares, cpu_ns)[0]:
+            key = (share.uuid, share.workload)
+            parts[key] = None if nano is None else (parts.get(key) or 0) + part
+        return parts
+
+    def _power_nano_per_hour(self, status: TariffStatus, power_mw: int) -> int:
+        # mW for an hour = 3 600 000 mJ, a thousandth of a kWh's 3.6e9 mJ
+        return self._with_pue(status.price_atto_per_kwh) * power_mw // (1_000_000 * 1_000_000_000)
 
     def charge(self, share: Share, device_name: str) -> list[Charge]:
         """The charges of one share: for each piece between boundaries, the energy and each hourly component."""
@@ -115,6 +154,17 @@ class Pricing:
                                                    piece.time_ns))
             self._charge_energy(charges, share, book, piece, rent_known=rent_known)
         return charges
+
+    def energy_prices(self, start_ns: int, end_ns: int) -> list[EnergyPrice]:
+        """The prices that energy has in a span, one after the other; in the tier that the site's energy has reached."""
+        found = []
+        for piece in self._pieces(start_ns, end_ns, 0, 0, Book()):
+            at_ns = piece.start_ns
+            price = self._tariff.price_at(at_ns, self._tier_position(at_ns)) if self._tariff is not None else None
+            known = price is not None and price.known
+            found.append(EnergyPrice(at_ns, piece.end_ns, price.rate if price is not None and known else "",
+                                     self._with_pue(price.atto_per_kwh) if price is not None and known else 0, known))
+        return found
 
     def charge_host(self, span: HostSpan | None, shares: Sequence[Share], cpu_ns: Mapping[Workload, int],
                     cpu_ratio: float | None) -> list[Charge]:

@@ -143,7 +143,7 @@ class SimulatedSource:
         self, uuid: str, start_utc_ns: int, end_utc_ns: int, keys: tuple[str, ...] = _DEFAULT_KEYS
     ) -> dict[Workload, int]:
         """Who used it, in mJ by workload, ``__idle__`` and ``__unattributed__`` included: sums to ``true_energy_mj``
-        exactly; each part is within 1 mJ of the closed form. ``keys`` are the tag keys that name a workload."""
+        exactly; each part is less than 2 mJ off the closed form. ``keys`` are the tag keys that name a workload."""
         wave = self._waves[uuid]
         causes = [(IDLE, *[""] * (len(keys) - 1))]
         for tenant in wave.tenants:

@@ -28,12 +28,13 @@ def instant_ns(text: str, zone: str = "UTC") -> int:
     return int(dt.datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()) * NS_PER_S
 
 
-def tariff(directory: Path, rates: str, rules: str = "", zone: str = "Asia/Shanghai") -> RuledTariff:
-    """The tariff of a configuration with these rates; without rules the first rate always holds."""
+def tariff(directory: Path, rates: str, rules: str = "", zone: str = "Asia/Shanghai", period: str = "") -> RuledTariff:
+    """The tariff of a configuration with these rates; without rules the first rate always holds. ``period``: of its tiers."""
     file = directory / "tariff.toml"
     first = rates.split("=", 1)[0].strip()
     rules = rules or f'{{ rate = "{first}" }}'
-    file.write_text(f'[tariff.t]\ncurrency = "CNY"\ntimezone = "{zone}"\nrates = {{ {rates} }}\nrule = [{rules}]\n')
+    tiers = f'tier_period = "{period}"\n' if period else ""
+    file.write_text(f'[tariff.t]\ncurrency = "CNY"\ntimezone = "{zone}"\n{tiers}rates = {{ {rates} }}\nrule = [{rules}]\n')
     return load(file, environ={"HOME": "/"}).tariffs["t"]
 
 

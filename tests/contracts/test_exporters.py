@@ -11,7 +11,7 @@ from exporters import EXPORTERS
 from exporters.base import Hooks
 from tests.exporters import snapshots
 
-HOOKS = Hooks(reload=lambda: None, ready=lambda: True, usage=lambda query: {})
+HOOKS = Hooks(reload=lambda: None, ready=lambda: True, usage=lambda query: {}, focus=lambda query: (piece for piece in ()))
 
 
 @pytest.fixture(params=EXPORTERS)

@@ -58,7 +58,7 @@ def test_where_nobody_answers_both_ways_are_told(tmp_path: Path, capsys: pytest.
     assert main(["report", "--config.file", str(config), "--state.dir", str(tmp_path / "not here")]) == 1
     told = capsys.readouterr().err
     assert "no ledger here" in told
-    assert f"no daemon answers at 127.0.0.1:{port}" in told
+    assert f"no daemon answers at http://127.0.0.1:{port}" in told
 
 
 def test_verify_and_backup_beside_the_daemon(daemon: Daemon, tmp_path: Path) -> None:

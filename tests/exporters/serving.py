@@ -16,8 +16,9 @@ from tests.exporters import snapshots
 DEADLINE_SECONDS = 20.0
 
 
-def hooks(reload=lambda: None, ready=lambda: True, usage=lambda query: {"query": dict(query)}) -> Hooks:
-    return Hooks(reload=reload, ready=ready, usage=usage)
+def hooks(reload=lambda: None, ready=lambda: True, usage=lambda query: {"query": dict(query)},
+          focus=lambda query: (piece for piece in [b"BilledCost\n"])) -> Hooks:
+    return Hooks(reload=reload, ready=ready, usage=usage, focus=focus)
 
 
 class Answer:

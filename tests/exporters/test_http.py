@@ -109,7 +109,8 @@ def test_an_odd_origin_may_not_reload(serve, caplog, origin):
     assert (asked, caplog.text) == ([], "")
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready", "/api/v1/usage", "/api/v1/snapshot"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/", "/-/healthy", "/-/ready", "/api/v1/usage", "/api/v1/focus", "/api/v1/snapshot"])
 def test_other_methods_are_refused_with_what_is_allowed(serve, path):
     answer = ask(serve().port, path, "DELETE")
     assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")

@@ -116,7 +116,7 @@ def test_headers_from_the_file_are_in_every_answer(serve, web_yml):
         assert ask(port, path).headers["strict-transport-security"] == "max-age=60"
 
 
-PATHS = ["/metrics", "/", "/-/healthy", "/-/ready", "/api/v1/usage", "/api/v1/snapshot", "/nothing"]
+PATHS = ["/metrics", "/", "/-/healthy", "/-/ready", "/api/v1/usage", "/api/v1/focus", "/api/v1/snapshot", "/nothing"]
 
 
 @pytest.mark.parametrize("path", PATHS)
