@@ -69,7 +69,8 @@ class App:
         self._pipeline = Pipeline(stages, self._ledger, self._clock, self.config.flush_interval_ns)
         self._probe = Probe(*source_of(self.config), self._clock)
         self._jobs = Jobs(self._wake.wake)
-        self._upkeep = LedgerUpkeep(self._ledger, self._jobs, self._clock, lambda: (self.config.timezone, self.config.ledger))
+        self._upkeep = LedgerUpkeep(self._ledger, self._jobs, self._clock, lambda: (self.config.timezone, self.config.ledger),
+                                    self.ask_reload)
         hooks = Hooks(reload=self.ask_reload, ready=self.ready,
                       usage=UsageApi(self.config.state_dir, self.config.tags.keys, lambda: self.config.timezone,
                                      lambda: self.config.idle.policy),

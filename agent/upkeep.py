@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import threading
 from collections.abc import Callable
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -12,11 +14,13 @@ from agent.errors import LedgerError
 from agent.jobs import Jobs
 from agent.ledger.file import fault_of
 from agent.ledger.ledger import Ledger
-from agent.ledger.rollup import RollUp
+from agent.ledger.rescue import Backfill
+from agent.ledger.rollup import PAUSE_S, RollUp
 from agent.settings import Retention
 
 log = logging.getLogger(__name__)
 
+BACKFILL_SECONDS: Final = 60
 ROLL_UP_SECONDS: Final = 15 * 60
 CHECK_SECONDS: Final = 60 * 60       # a large file is not checked at the start, and any may be damaged later
 
@@ -24,27 +28,41 @@ CHECK_SECONDS: Final = 60 * 60       # a large file is not checked at the start,
 class LedgerUpkeep:
     """Works on the jobs' own thread; what changes the ledger in the daemon's hands is done on the tick's thread."""
 
-    def __init__(self, ledger: Ledger, jobs: Jobs, clock: Clock, kept: Callable[[], tuple[str, Retention]]) -> None:
-        """``kept`` gives the present configuration's: whose days and hours (an IANA timezone), and how long."""
+    def __init__(self, ledger: Ledger, jobs: Jobs, clock: Clock, kept: Callable[[], tuple[str, Retention]],
+                 rows_came: Callable[[], None] = lambda: None) -> None:
+        """``kept`` gives the present configuration's: whose days and hours (an IANA timezone), and how long. ``rows_came`` is
+        called when the rows of a damaged ledger have been carried over."""
         self._ledger = ledger
         self._path = ledger.path
         self._jobs = jobs
         self._clock = clock
         self._kept = kept
+        self._rows_came = rows_came
+        self._stopping = threading.Event()
+        self._backfill = Backfill(ledger.path, lambda: self._stopping.wait(PAUSE_S))
         self._roll_up = RollUp(ledger.path, self._spans_kept, clock.utc_ns)
 
     def schedule(self) -> None:
         """Have the work done from now on."""
+        self._jobs.beside(BACKFILL_SECONDS, self._carry_over, "rows of a damaged ledger", first_s=1)
         self._jobs.beside(ROLL_UP_SECONDS, self._roll_up, "roll-up", first_s=60)
         self._jobs.beside(CHECK_SECONDS, self._check, "ledger check", first_s=30)
 
     def stop(self) -> None:
-        """Have a roll-up that is going on end after its present transaction."""
+        """Have what is going on end after its present transaction."""
+        self._stopping.set()
         self._roll_up.stop()
 
     def _spans_kept(self) -> tuple[ZoneInfo, int, int]:
         timezone, kept = self._kept()
         return ZoneInfo(timezone), kept.keep_quarter_hours_ns, kept.keep_hours_ns
+
+    def _carry_over(self) -> None:
+        try:
+            if self._backfill():
+                self._rows_came()
+        except sqlite3.Error as error:
+            log.warning("%s: a damaged ledger's rows are not carried over yet (%s); tried again in a minute", self._path, error)
 
     def _check(self) -> None:
         fault = fault_of(self._path)

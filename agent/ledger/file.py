@@ -148,16 +148,20 @@ def count_aside(path: Path) -> int:
     return sum(not found.name.endswith(SIDE_FILES[1:]) for found in path.parent.glob(f"{path.name}.corrupt-*"))
 
 
-def move_aside(path: Path, utc_ns: int) -> Path:
-    """Rename a damaged ledger, with its side files, to ``ledger.sqlite3.corrupt-TIME``; the new name."""
+def aside_of(path: Path, utc_ns: int) -> Path:
+    """A name for a damaged ledger that nothing has yet: ``ledger.sqlite3.corrupt-TIME``, beside it."""
     stamp = datetime.fromtimestamp(utc_ns / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
     aside = path.with_name(f"{path.name}.corrupt-{stamp}")
     count = 1
     while aside.exists():
         count += 1
         aside = path.with_name(f"{path.name}.corrupt-{stamp}-{count}")
+    return aside
+
+
+def move_aside(path: Path, aside: Path) -> None:
+    """Rename a damaged ledger, with its side files."""
     for suffix in SIDE_FILES:
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
-    return aside

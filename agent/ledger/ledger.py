@@ -19,11 +19,13 @@ import msgspec
 
 from agent.energy.metering import MeterState
 from agent.errors import LedgerError
-from agent.ledger.at_rest import AtRest, forget_at_rest, read_at_rest, tables_of, unchanged, write_at_rest
+from agent.ledger.at_rest import AtRest, Tables, forget_at_rest, read_at_rest, tables_of, unchanged, write_at_rest
 from agent.ledger.batch import Batch, CostKey
 from agent.ledger.file import (
     FILE_NAME,
+    SEAL_CHECK_MAX_BYTES,
     SIDE_FILES,
+    aside_of,
     check_content,
     connect,
     count_aside,
@@ -32,7 +34,7 @@ from agent.ledger.file import (
     move_aside,
     take_directory,
 )
-from agent.ledger.rescue import Rescued, rescue
+from agent.ledger.rescue import Backfill, begin_with, expect_rows, proven_tables
 from agent.ledger.schema import migrate
 from agent.ledger.seal import install, seal_all
 from agent.ledger.totals import added, load_totals, load_workloads
@@ -77,7 +79,9 @@ class Ledger:
             except sqlite3.Error as error:
                 if not is_damage(error, self.path):
                     raise
-                self._replace(str(error), utc_ns, at_rest)
+                aside = self._replace(str(error), utc_ns, at_rest)
+                if aside.stat().st_size <= SEAL_CHECK_MAX_BYTES:
+                    Backfill(self.path)()        # budgets and tiers start from its rows; a large one's come beside the ticks
                 self._open()
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -281,7 +285,7 @@ class Ledger:
             os.close(self._lock)
             self._lock = lock
             leave_address(lock, self._address)
-            self._write_fresh(None)
+            self._write_fresh(None, None)
             self._finish_replacement()
             log.error("%s was removed: begun anew, counters go on from the totals in memory, reports begin anew", self.path)
             return
@@ -292,47 +296,51 @@ class Ledger:
         with contextlib.suppress(OSError):
             self.kept_aside = count_aside(self.path)
 
-    def _replace(self, fault: str, utc_ns: int, at_rest: AtRest | None = None) -> None:
-        """Set the file aside and put one in its place that goes on from it. The new one is whole before the old one goes, so
+    def _replace(self, fault: str, utc_ns: int, at_rest: AtRest | None = None) -> Path:
+        """Set the file aside and put one in its place that goes on from it; where the old one lies. The new one is whole before the old one goes, so
         that a crash in between finds one of them."""
-        went_over = self._write_fresh(self.path, at_rest)
-        self.set_aside = move_aside(self.path, utc_ns)
+        aside = aside_of(self.path, utc_ns)
+        went_over = self._write_fresh(proven_tables(self.path) or (at_rest.tables if at_rest is not None else None), aside)
+        move_aside(self.path, aside)
         self._finish_replacement()
+        self.set_aside = aside
         self.look_around()
         log.error("%s is damaged (%s): set aside as %s, nothing deleted; %s. Keep that file for recovery",
-                  self.path, fault, self.set_aside, went_over)
+                  self.path, fault, aside, went_over)
+        return aside
 
-    def _write_fresh(self, old: Path | None, at_rest: AtRest | None = None) -> str:
-        """Write the file that is to take the old one's place; a sentence on what went over into it: what the old one proves,
-        else the totals in memory, else nothing."""
+    def _write_fresh(self, tables: Tables | None, aside: Path | None) -> str:
+        """Write the file that is to take the old one's place; a sentence on what it begins with: the old one's names and
+        totals, where they are given, else those in memory, else nothing."""
         fresh = self.path.with_name(f"{FILE_NAME}.new")
         fresh.unlink(missing_ok=True)
+        began = "counters begin anew"
         with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             install(connection)
             migrate(connection, fresh)
             connection.execute("BEGIN IMMEDIATE")
-            rescued = self._rescue(old, connection, at_rest) if old is not None else None
-            if rescued is None and self._totals is not None:
-                write_opening(connection, self._totals, self._names, self._meters, self._calibrations, self._carries)
+            if tables is not None and self._begin_with(connection, tables):
+                began = "a new one goes on with its totals, and its rows are carried over"
+            elif self._totals is not None:
+                write_opening(connection, self._totals, self._interned.numbers, self._names, self._meters, self._calibrations,
+                              self._carries)
+                began = "a new one goes on with the totals in memory, and what rows can be read are carried over"
+            if aside is not None and self._totals is not None:
+                expect_rows(connection, aside.name)
             seal_all(connection)
             connection.execute("COMMIT")
-        if rescued is None:
-            return ("counters begin anew" if self._totals is None else
-                    "counters go on from the totals in memory, reports begin anew")
-        lost = f", all but {rescued.lost} spans of rows that were damaged" if rescued.lost else ""
-        return f"a new file goes on with its totals and its {rescued.rows} rows{lost}"
+        return began
 
-    def _rescue(self, old: Path, fresh: sqlite3.Connection, at_rest: AtRest | None) -> Rescued | None:
-        rescued = rescue(old, fresh, at_rest.tables if at_rest is not None else None)
+    def _begin_with(self, fresh: sqlite3.Connection, tables: Tables) -> bool:
+        begin_with(fresh, tables)
         try:
-            if rescued is not None:
-                self._load(fresh)
+            self._load(fresh)
         except WRONG_CONTENT:                    # as it was written, and nonsense all the same
             fresh.execute("ROLLBACK")
             fresh.execute("BEGIN IMMEDIATE")
-            return None
-        return rescued
+            return False
+        return True
 
     def _finish_replacement(self) -> None:
         fresh = self.path.with_name(f"{FILE_NAME}.new")

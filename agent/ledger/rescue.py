@@ -1,114 +1,194 @@
-"""What a damaged ledger still proves, carried over into the file that takes its place.
+"""What a damaged ledger still proves goes on in the file that takes its place: totals at once, rows after them.
 
-The totals go over where the old file's seals prove all of them. Rows over time go over slice by slice, where a seal proves the
-slice. What a total has and no row that went over is its opening: total - opening = sum of rows, as in any ledger.
+The new file begins with the totals, all of them as openings (total - opening = sum of rows), so that it is there in a moment.
+``Backfill`` then carries the rows over, some spans at a time, each with its part of the openings: at every step the sums agree.
+Where it stands is in the new file's ``mark``; one that is interrupted goes on at the next start.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct
-
 from agent.ledger.at_rest import Tables, tables_of
 from agent.ledger.schema import MIGRATIONS
-from agent.ledger.seal import BY_NAME, broken_slices, install
+from agent.ledger.seal import BY_NAME, Touched, broken_slices, install, seal_all
+from agent.ledger.write import ADD_CORRECTION, ADD_SUMMARY, ADD_USAGE
+from agent.model import FOREVER_NS
 
-_ROWS: Final = ("usage", "correction")           # summary is made from them
+_ADD: Final = {"usage": ADD_USAGE, "correction": ADD_CORRECTION}
+_LESS_WORK: Final = ("UPDATE workload_total SET opening_mj = opening_mj - ?, opening_ns = opening_ns - ?, "
+                     "opening_ug = opening_ug - ? WHERE uuid = ? AND workload = ?")
+_LESS_COST: Final = ("UPDATE cost_total SET opening_nano = opening_nano - ? "
+                     "WHERE uuid = ? AND workload = ? AND component = ? AND currency = ?")
+_LESS_DEVICE: Final = ("UPDATE device SET opening_mj = opening_mj - ?, opening_unpriced_mj = opening_unpriced_mj - ? "
+                       "WHERE uuid = ?")
+_MARK: Final = "rows to come: "                  # then the table and the name of the file set aside
+_SPANS: Final = 64                               # a transaction: short enough for a daemon that waits to commit
 
-_BOTH: Final = "CREATE TEMP VIEW rescued AS SELECT * FROM usage UNION ALL SELECT * FROM correction"
-_SUMMARY: Final = """
-INSERT INTO summary
-SELECT start_ns, workload, currency, SUM(energy_mj), SUM(gpu_ns), SUM(cost_nano), SUM(emissions_ug), MAX(span_ns)
-FROM rescued GROUP BY start_ns, workload, currency
-"""
+log = logging.getLogger(__name__)
 
-# Amounts of a total that no row stands for. First all of it, then less what the rows have.
-_OPENINGS: Final = (
-    "UPDATE workload_total SET opening_mj = energy_mj, opening_ns = gpu_ns, opening_ug = emissions_ug",
-    """UPDATE workload_total SET opening_mj = opening_mj - mj, opening_ns = opening_ns - ns, opening_ug = opening_ug - ug
-        FROM (SELECT uuid, workload, SUM(energy_mj) mj, SUM(gpu_ns) ns, SUM(emissions_ug) ug FROM rescued GROUP BY 1, 2)
-        AS r WHERE r.uuid = workload_total.uuid AND r.workload = workload_total.workload""",
-    "UPDATE cost_total SET opening_nano = cost_nano - credit_nano",
-    """UPDATE cost_total SET opening_nano = opening_nano - nano
-        FROM (SELECT uuid, workload, component, currency, SUM(cost_nano) AS nano FROM rescued GROUP BY 1, 2, 3, 4) AS r
-        WHERE r.uuid = cost_total.uuid AND r.workload = cost_total.workload AND r.component = cost_total.component
-        AND r.currency = cost_total.currency""",
-    "UPDATE device SET opening_mj = energy_mj, opening_unpriced_mj = unpriced_mj",
-    """UPDATE device SET opening_mj = opening_mj - mj, opening_unpriced_mj = opening_unpriced_mj - no_price_mj
-        FROM (SELECT uuid, SUM(energy_mj) AS mj, SUM(CASE WHEN component = 'energy' AND rate = '' THEN energy_mj ELSE 0 END)
-              AS no_price_mj FROM usage GROUP BY 1) AS r
-        WHERE r.uuid = device.uuid""",
-)
+Row = tuple[Any, ...]                            # of usage or correction, column by column
 
 
-class Rescued(Struct, frozen=True):
-    """What went over. ``lost`` counts the slices of rows (a quarter of an hour, an hour or a day each) that did not."""
-
-    rows: int
-    lost: int
-
-
-def rescue(old: Path, fresh: sqlite3.Connection, at_rest: Tables | None) -> Rescued | None:
-    """Carry over into an empty ledger of the newest version, in its open transaction, what an old one proves. ``at_rest``
-    has its names and totals as they were when it was closed, if they are known. None, and nothing done, where its totals
-    are not all proven. Raises sqlite3.Error where the new file cannot be written."""
+def proven_tables(old: Path) -> Tables | None:
+    """The names and totals of a damaged ledger, where its seals prove every one of them."""
     try:
-        source = sqlite3.connect(f"{old.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    except sqlite3.Error:
-        return None
-    with contextlib.closing(source):
-        tables = _proven(source) or at_rest
-        if tables is None:
-            return None
-        for table, rows in tables.items():
-            fresh.execute(f"DELETE FROM {table}")  # noqa: S608 - names from seal.py
-            _insert(fresh, table, rows)
-        copied = [_copy(source, fresh, table) for table in _ROWS]
-    for statement in (_BOTH, _SUMMARY, *_OPENINGS):
-        fresh.execute(statement)
-    return Rescued(sum(rows for rows, _ in copied), sum(lost for _, lost in copied))
-
-
-def _proven(source: sqlite3.Connection) -> Tables | None:
-    """The tables of names and totals, where their seals prove every row of them."""
-    try:
-        install(source)
-        if source.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
-            return None
-        source.execute("BEGIN")
-        if any(broken_slices(source, table) for table in BY_NAME):
-            return None
-        return tables_of(source)
+        with contextlib.closing(_reading(old)) as source:
+            if source.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
+                return None
+            source.execute("BEGIN")
+            return None if any(broken_slices(source, table) for table in BY_NAME) else tables_of(source)
     except (sqlite3.Error, UnicodeDecodeError):
         return None
 
 
-def _copy(source: sqlite3.Connection, fresh: sqlite3.Connection, table: str) -> tuple[int, int]:
-    """How many rows over time went over, and how many slices of them did not."""
-    copied = lost = 0
-    slices: list[tuple[int]] = []
-    bad: set[str | int] | None = None                # None: the table cannot be read in one go, and each slice is tried
-    with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
-        slices = source.execute("SELECT slice FROM seal WHERE name = ? ORDER BY slice", (table,)).fetchall()
-        bad = set(broken_slices(source, table))
-    for (start_ns,) in slices:
+def begin_with(fresh: sqlite3.Connection, tables: Tables) -> None:
+    """Fill an empty ledger with names and totals, none of which a row stands for yet."""
+    for table, rows in tables.items():
+        fresh.execute(f"DELETE FROM {table}")  # noqa: S608 - names from seal.py
+        if rows:
+            fresh.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)  # noqa: S608
+    fresh.execute("UPDATE workload_total SET opening_mj = energy_mj, opening_ns = gpu_ns, opening_ug = emissions_ug")
+    fresh.execute("UPDATE cost_total SET opening_nano = cost_nano - credit_nano")
+    fresh.execute("UPDATE device SET opening_mj = energy_mj, opening_unpriced_mj = unpriced_mj")
+
+
+def expect_rows(fresh: sqlite3.Connection, aside: str) -> None:
+    """Note that the rows of a file of that name, beside the ledger, are still to be carried over."""
+    fresh.executemany("INSERT OR REPLACE INTO mark VALUES (?, 0)", [(f"{_MARK}{table} {aside}",) for table in _ADD])
+
+
+class Backfill:
+    """Carries over the rows that a ledger expects, on a connection of its own, and says so."""
+
+    def __init__(self, path: Path, stop: Callable[[], bool] = lambda: False) -> None:
+        """``stop`` is asked after each transaction."""
+        self._path = path
+        self._stop = stop
+        self._rows = 0
+        self._lost = 0
+
+    def __call__(self) -> int:
+        """Go on until all is over, or stopped; how many rows went over. Raises sqlite3.Error where the new ledger cannot be
+        written: what is left is tried again the next time."""
+        self._rows = self._lost = 0
+        address = f"{self._path.absolute().as_uri()}?mode=rw"
+        with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=5.0)) as db:
+            marks = "SELECT name, value FROM mark WHERE name GLOB ? ORDER BY name DESC"      # usage before correction
+            for name, next_ns in db.execute(marks, (f"{_MARK}*",)).fetchall():
+                db.execute("PRAGMA synchronous = FULL")
+                install(db)
+                table, aside = name.removeprefix(_MARK).split(" ", 1)
+                if not self._carry(db, name, table, self._path.with_name(aside), next_ns):
+                    break
+                if table == "correction":
+                    log.warning("%s: %d rows of %s went over; %d spans of them were damaged and did not",
+                                self._path, self._rows, aside, self._lost)
+        return self._rows
+
+    def _carry(self, db: sqlite3.Connection, mark: str, table: str, old: Path, next_ns: int) -> bool:
+        for rows, lost, until_ns in _spans(old, table, next_ns):
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                touched = Touched()
+                _add(db, table, rows, touched)
+                touched.seal(db)
+                if until_ns == FOREVER_NS:
+                    db.execute("DELETE FROM mark WHERE name = ?", (mark,))
+                else:
+                    db.execute("UPDATE mark SET value = ? WHERE name = ?", (until_ns, mark))
+                seal_all(db, ["mark"])
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            self._rows += len(rows)
+            self._lost += lost
+            if until_ns != FOREVER_NS and self._stop():
+                return False
+        return True
+
+
+def _reading(old: Path) -> sqlite3.Connection:
+    source = sqlite3.connect(f"{old.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    install(source)
+    return source
+
+
+def _spans(old: Path, table: str, next_ns: int) -> Iterator[tuple[list[Row], int, int]]:
+    """(proven rows, spans that are not, up to where) of a damaged file, from a start on; the last one up to FOREVER_NS."""
+    with contextlib.ExitStack() as held:
         try:
-            if start_ns in bad if bad is not None else broken_slices(source, table, (start_ns, start_ns + 1)):
+            source = held.enter_context(contextlib.closing(_reading(old)))
+        except sqlite3.Error:
+            yield [], 0, FOREVER_NS
+            return
+        while next_ns < FOREVER_NS:
+            starts: list[int] = []
+            with contextlib.suppress(sqlite3.Error):     # whose seals cannot be read is not proven: all that is left is lost
+                starts = [row[0] for row in source.execute(
+                    "SELECT slice FROM seal WHERE name = ? AND slice >= ? AND slice < ? AND typeof(slice) = 'integer' "
+                    "ORDER BY slice LIMIT ?", (table, next_ns, FOREVER_NS, _SPANS))]
+            until_ns = starts[-1] + 1 if len(starts) == _SPANS else FOREVER_NS
+            yield *_proven_rows(source, table, starts, next_ns, until_ns), until_ns
+            next_ns = until_ns
+
+
+def _proven_rows(source: sqlite3.Connection, table: str, starts: list[int], from_ns: int,
+                 until_ns: int) -> tuple[list[Row], int]:
+    select = f"SELECT * FROM {table} WHERE start_ns = ?"  # noqa: S608 - names from above
+    try:
+        broken = set(broken_slices(source, table, (from_ns, until_ns)))
+        good = [start_ns for start_ns in starts if start_ns not in broken]
+        return [row for start_ns in good for row in source.execute(select, (start_ns,))], len(broken)
+    except (sqlite3.Error, UnicodeDecodeError):          # not in one go: one after the other
+        rows: list[Row] = []
+        lost = 0
+        for start_ns in starts:
+            try:
+                if broken_slices(source, table, (start_ns, start_ns + 1)):
+                    lost += 1
+                else:
+                    rows += source.execute(select, (start_ns,)).fetchall()
+            except (sqlite3.Error, UnicodeDecodeError):
                 lost += 1
-                continue
-            rows = source.execute(f"SELECT * FROM {table} WHERE start_ns = ?", (start_ns,)).fetchall()  # noqa: S608
-        except (sqlite3.Error, UnicodeDecodeError):
-            lost += 1
-            continue
-        _insert(fresh, table, rows)
-        copied += len(rows)
-    return copied, lost
+        return rows, lost
 
 
-def _insert(fresh: sqlite3.Connection, table: str, rows: list[tuple[Any, ...]]) -> None:
-    if rows:
-        fresh.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)  # noqa: S608
+def _add(db: sqlite3.Connection, table: str, rows: list[Row], touched: Touched) -> None:
+    """Rows, what the summary has of them, and that much less in the openings."""
+    summary: dict[tuple[int, int, str], list[int]] = {}
+    works: dict[tuple[str, int], list[int]] = {}
+    costs: dict[tuple[str, int, str, str], int] = {}
+    devices: dict[str, list[int]] = {}
+    for (start_ns, uuid, workload, component, currency, _, rate, _,
+         energy_mj, gpu_ns, cost_nano, emissions_ug, span_ns) in rows:
+        amounts = summary.setdefault((start_ns, workload, currency), [0, 0, 0, 0, 0])
+        work = works.setdefault((uuid, workload), [0, 0, 0])
+        device = devices.setdefault(uuid, [0, 0])
+        for i, amount in enumerate((energy_mj, gpu_ns, cost_nano, emissions_ug)):
+            amounts[i] += amount
+        amounts[4] = max(amounts[4], span_ns)
+        for i, amount in enumerate((energy_mj, gpu_ns, emissions_ug)):
+            work[i] += amount
+        cost = (uuid, workload, component, currency)
+        costs[cost] = costs.get(cost, 0) + cost_nano
+        if table == "usage":
+            device[0] += energy_mj
+            device[1] += energy_mj if component == "energy" and not rate else 0
+    db.executemany(_ADD[table], rows)
+    db.executemany(ADD_SUMMARY, [(*key, *amounts) for key, amounts in summary.items()])
+    db.executemany(_LESS_WORK, [(*amounts, *key) for key, amounts in works.items()])
+    db.executemany(_LESS_COST, [(nano, *key) for key, nano in costs.items()])
+    db.executemany(_LESS_DEVICE, [(*amounts, uuid) for uuid, amounts in devices.items()])
+    touched.add(table, {(row[0],) for row in rows})
+    touched.add("summary", {(start_ns,) for start_ns, _, _ in summary})
+    touched.add("device", {(uuid,) for uuid in devices})
+    touched.add_totals("workload_total", works)
+    touched.add_totals("cost_total", {key[:2] for key in costs})

@@ -31,7 +31,7 @@ _USAGE_KEY: Final = "uuid, workload, component, currency, tariff, rate, price"
 _TABLES: Final = (
     ("usage", _USAGE_KEY, ADD_USAGE), ("correction", _USAGE_KEY, ADD_CORRECTION),
     ("summary", "workload, currency", ADD_SUMMARY))
-_PAUSE_S: Final = 0.05               # between two transactions: the daemon's own commits come first
+PAUSE_S: Final = 0.05               # between two transactions: the daemon's own commits come first
 
 
 def hour_at(utc_ns: int, zone: ZoneInfo) -> tuple[int, int]:
@@ -64,7 +64,7 @@ class RollUp:
             address = f"{self._path.absolute().as_uri()}?mode=rw"
             with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=5.0)) as db:
                 db.execute("PRAGMA synchronous = FULL")
-                rolled = roll_up(db, *self._kept(), self._utc_ns(), lambda: self._stopping.wait(_PAUSE_S))
+                rolled = roll_up(db, *self._kept(), self._utc_ns(), lambda: self._stopping.wait(PAUSE_S))
         except sqlite3.Error as error:
             log.warning("%s: not rolled up (%s); tried again later, nothing is lost", self._path, error)
         else:

@@ -129,10 +129,13 @@ def _seal(db: sqlite3.Connection, interned: Interned, batch: Batch) -> None:
     touched.seal(db)
 
 
-def write_opening(db: sqlite3.Connection, totals: Totals, names: Mapping[str, str], meters: Mapping[str, MeterState],
-                  calibrations: Mapping[str, bytes], carries: Mapping[CostKey, int]) -> None:
-    """Begin an empty file with totals that another one had, so that no counter steps back."""
-    number = Interned(db, {}).number
+def write_opening(db: sqlite3.Connection, totals: Totals, numbers: Mapping[Workload, int], names: Mapping[str, str],
+                  meters: Mapping[str, MeterState], calibrations: Mapping[str, bytes], carries: Mapping[CostKey, int]) -> None:
+    """Begin an empty file with totals that another one had, so that no counter steps back, and with its ``numbers`` for
+    workloads, so that its rows can follow."""
+    db.executemany("INSERT INTO workload VALUES (?, ?)",
+                   [(number, msgspec.json.encode(workload).decode()) for workload, number in numbers.items()])
+    number = Interned(db, numbers).number
     db.executemany(
         "INSERT INTO device (uuid, name, meter, calibration, energy_mj, gap_ns, unpriced_mj, opening_mj, opening_unpriced_mj) "
         "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5, ?7)",
