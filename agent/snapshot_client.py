@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import http.client
 import ssl
+import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from agent.errors import FinOpsError, UsageError
 from agent.settings import Web
+from agent.snapshot_shape import ToldSnapshot
 
 _TIMEOUT_S: Final = 5.0
+_WHOLE_TIMEOUT_S: Final = 8.0
+_PIECE_BYTES: Final = 2**16
 _MOST_BYTES: Final = 64 * 2**20
 
 
@@ -31,7 +35,7 @@ class SnapshotClient:
             port = parts.port
         except ValueError as error:
             raise UsageError(f"--url {url}: the port is not a number from 0 to 65535") from error
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not _is_host(parts.hostname):
             raise UsageError(f"--url {url} is no address; write it as http://127.0.0.1:10061")
         self._headers = {"Accept": "application/json"}
         if parts.username is not None:
@@ -47,14 +51,14 @@ class SnapshotClient:
         except OSError as error:
             raise UsageError(f"--ca.file {ca_file}: cannot be read as certificates ({error}); give a PEM file") from error
 
-    def ask(self) -> dict[str, Any]:
+    def ask(self) -> ToldSnapshot:
         """The snapshot's document. Raises FinOpsError with a sentence."""
         connection = (http.client.HTTPSConnection(self._host, self._port, timeout=_TIMEOUT_S, context=self._context)
                       if self._context else http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S))
         try:
             connection.request("GET", self._path, headers=self._headers)
             response = connection.getresponse()
-            body = response.read(_MOST_BYTES)
+            body = _read(response)
         except (OSError, http.client.HTTPException) as error:
             raise FinOpsError(f"no daemon answers at {self.place} ({error}); start gpu-finops run, or name another address "
                               "with --url") from error
@@ -68,9 +72,30 @@ class SnapshotClient:
         if response.status != http.client.OK:
             raise FinOpsError(f"the daemon at {self.place} answers {response.status} {response.reason}; see its log")
         try:
-            return msgspec.json.decode(body, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
-            raise FinOpsError(f"what answers at {self.place} is no gpu-finops; name its address with --url") from error
+            return msgspec.json.decode(body, type=ToldSnapshot)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise FinOpsError(f"what answers at {self.place} is no gpu-finops of this version; name its address with --url"
+                              ) from error
+
+
+def _is_host(name: str) -> bool:
+    """Whether a text can be a host's name: what the resolver's own encoding refuses cannot."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The body, in a time that has an end: the socket's own limit is on each piece of it."""
+    until_s = time.monotonic() + _WHOLE_TIMEOUT_S
+    pieces, size = [], 0
+    while piece := response.read1(_PIECE_BYTES):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _MOST_BYTES or time.monotonic() > until_s:
+            raise TimeoutError("its answer has no end")
+    return b"".join(pieces)
 
 
 def url_of(web: Web) -> str:

@@ -32,6 +32,9 @@ def read(file: Path, wishes: Wishes) -> Imported:
         refuse(file, "timezone", "is in no field of a URDB rate; write --timezone with the utility's, such as "
                                  "America/Los_Angeles")
     currency = wishes.currency or _currency(file, rate)
+    for field in ("energyratestructure", "demandratestructure", "flatdemandstructure"):
+        if not isinstance(rate.get(field) or [], list):
+            refuse(file, field, "is not a list of periods, each a list of blocks; correct the file")
     calendar = _calendar(file, rate)
     energy, tier_period = _energy(file, rate, calendar)
     used = sorted({entry for months in calendar.values() for hours in months for entry in hours})
@@ -77,9 +80,9 @@ def _check_fields(file: Path, rate: Mapping[str, Any], ignore: frozenset[str]) -
 
 
 def _currency(file: Path, rate: Mapping[str, Any]) -> str:
-    if rate.get("country") not in {None, "", "USA", "US"}:
+    if rate.get("country") not in (None, "", "USA", "US"):
         refuse(file, "country", f"is {rate['country']}; write --currency with the code of its prices")
-    if rate.get("currency") not in {None, "", "USD"}:
+    if rate.get("currency") not in (None, "", "USD"):
         refuse(file, "currency", f"is {rate['currency']}; write --currency with the code of its prices")
     return "USD"
 
@@ -121,7 +124,7 @@ def _twelve(file: Path, field: str, value: Any) -> list[Any]:
 
 
 def _index(file: Path, field: str, value: Any, size: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or value != int(value) or not 0 <= value < size:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value < size or value != int(value):
         refuse(file, field, f"names period {value}, and there are {size}, from 0; correct the file")
     return int(value)
 
@@ -183,7 +186,7 @@ def _names(used: Sequence[_Combination]) -> dict[_Combination, str]:
 
 
 def _demand(file: Path, rate: Mapping[str, Any], names: Mapping[_Combination, str]) -> list[dict[str, Any]]:
-    minutes = rate.get("demandwindow") or 15
+    minutes = number(file, "demandwindow", rate.get("demandwindow") or 15)
     if minutes not in _WINDOWS:
         refuse(file, "demandwindow", f"is {minutes} minutes; demand is billed over 5, 10, 15, 30 or 60 here")
     found = []
@@ -196,12 +199,12 @@ def _demand(file: Path, rate: Mapping[str, Any], names: Mapping[_Combination, st
             if prices[0] == 0:
                 continue
             for unit in (*(rate.get(unit) for unit in units), *(tier.get("unit") for tier in tiers)):
-                if unit not in {None, "", "kW"}:
+                if unit not in (None, "", "kW"):
                     refuse(file, units[0], f"is {unit}; demand is billed in kW a month here")
             when = [name for entry, name in names.items() if entry[part] == period]
             if when:
                 charge = {"name": f"{field.removesuffix('structure')} {period}", "per_kw_month": prices[0],
-                          "window": f"{minutes}m"}
+                          "window": f"{int(minutes)}m"}
                 found.append(charge if len(when) == len(names) else {**charge, "when": when})
     return found
 
