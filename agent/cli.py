@@ -7,7 +7,7 @@ import contextlib
 import errno
 import importlib
 import sys
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from agent import __version__
 from agent.errors import ConfigError, FinOpsError, UsageError
@@ -34,6 +34,8 @@ _OUTPUT_ERRORS: Final = frozenset({errno.ENOSPC, errno.EBADF, errno.EIO})       
 
 
 class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)          # argparse would not say that --help could not be written
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
@@ -91,8 +93,10 @@ def _tell(sentences: list[str]) -> None:
 def _sentence(error: OSError | UnicodeDecodeError | ArithmeticError) -> str:
     """What a fault of the machine or of a file means to the person who named the file."""
     if isinstance(error, OSError):
-        where = error.filename or ("standard output" if error.errno in _OUTPUT_ERRORS else "")
-        return f"{where}{': ' if where else ''}{error.strerror or error}; name another file or place"
+        if error.filename is None and error.errno in _OUTPUT_ERRORS:
+            return f"standard output cannot be written ({error.strerror}); send it to another place"
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}; name another file or place"
     if isinstance(error, UnicodeDecodeError):
         return f"a file that was named is not UTF-8 text ({error.reason}); convert it first"
     return f"a number is too large or too small to reckon with ({type(error).__name__}); check the amounts"

@@ -14,7 +14,7 @@ def replaceable(file: Path) -> Path:
     where something else than a file is there: renaming over a device would put a file in its place."""
     target = Path(os.path.realpath(file))
     try:
-        mode = target.stat().st_mode
+        mode = file.stat().st_mode
     except FileNotFoundError:
         if target.name and target.parent.is_dir():
             return target
@@ -31,7 +31,10 @@ def write_whole(contents: Mapping[Path, str]) -> None:
     parts: dict[Path, Path] = {}
     try:
         for file, text in contents.items():
-            target = replaceable(file)
+            try:
+                target = replaceable(file)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(file)) from error
             part = target.with_name(f".{target.name[:200]}.part-{os.getpid()}")
             parts[part] = target
             try:
