@@ -12,6 +12,12 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.commands.rerate import table as rerated_table
+from agent.errors import UsageError
+from agent.ledger.query import UsageRow
+from agent.ledger.rerate import Difference
+from agent.report import as_table
+from agent.usage_api import UsageApi
 
 CONFIG = """
 state_dir = "state"
@@ -217,6 +223,21 @@ def test_a_plan_reckons_with_what_it_takes(capsys: pytest.CaptureFixture[str], c
     out, err = capsys.readouterr()
     assert "1" + "0" * 30 in out + err
     assert "too large" not in err
+
+
+def test_tags_do_not_steer_the_terminal() -> None:
+    tag = "a\x1b]0;pwned\x07\x9b31m\nFAKE"
+    rows = [UsageRow((tag,), "EUR", 1, 1, 1, 1)]
+    difference = Difference(workload=(tag,), currency="EUR", booked_nano=1, rerated_nano=2)
+    for table in (as_table(rows, ["project"]), rerated_table([difference], ["project"])):
+        assert "FAKE" in table
+        assert all(line.isprintable() and not line.startswith("FAKE") for line in table.splitlines())
+
+
+def test_a_span_that_ends_before_it_begins_is_no_empty_answer(tmp_path: Path) -> None:
+    api = UsageApi(tmp_path, ("project",), lambda: "UTC")
+    with pytest.raises(UsageError, match="from 2026-02-01 is not before to 2026-01-01"):
+        api({"from": "2026-02-01", "to": "2026-01-01"})
 
 
 def test_names_from_a_scenario_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
