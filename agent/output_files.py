@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -39,8 +40,7 @@ def write_whole(contents: Mapping[Path, str]) -> None:
             parts[part] = target
             try:
                 part.write_text(text, encoding="utf-8", newline="")
-                if target.exists():
-                    part.chmod(stat.S_IMODE(target.stat().st_mode))
+                _keep_owner(target, part)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(file)) from error
         for part, target in parts.items():
@@ -48,6 +48,17 @@ def write_whole(contents: Mapping[Path, str]) -> None:
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
+
+
+def _keep_owner(target: Path, part: Path) -> None:
+    """Who might read and write a file may do so after it was replaced."""
+    try:
+        there = target.stat()
+    except FileNotFoundError:
+        return
+    with contextlib.suppress(PermissionError):       # only root gives files away
+        os.chown(part, there.st_uid, there.st_gid)
+    part.chmod(stat.S_IMODE(there.st_mode))
 
 
 def write_output(file: Path, text: str) -> None:

@@ -41,6 +41,8 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with file.open("wb") as out:
         out.truncate(2**20 + 1)
     with pytest.raises(OSError, match="it is larger than 1 MiB"):
+        open_input(file, 2**20)
+    with pytest.raises(OSError, match="it is larger than 1 MiB"):
         read_input(file, 2**20)
     assert len(read_input(file, 2 * 2**20)) == 2**20 + 1
     with open_input(file, most_bytes=None) as opened:
@@ -67,6 +69,9 @@ def test_all_files_are_written_or_none(tmp_path: Path) -> None:
     first, second = tmp_path / "prices.csv", tmp_path / "tariff.toml"
     first.write_text("old")
     first.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(first, 1234, 4321)
+    owner = first.stat().st_uid, first.stat().st_gid
     second.mkdir()
     with pytest.raises(OSError, match="Is a directory"):
         write_whole({first: "new", second: "new"})
@@ -75,6 +80,7 @@ def test_all_files_are_written_or_none(tmp_path: Path) -> None:
     write_whole({first: "new", second: "new"})
     assert (first.read_text(), second.read_text()) == ("new", "new")
     assert stat.S_IMODE(first.stat().st_mode) == 0o640
+    assert (first.stat().st_uid, first.stat().st_gid) == owner
     assert sorted(path.name for path in tmp_path.iterdir()) == ["prices.csv", "tariff.toml"]
 
 
