@@ -20,6 +20,7 @@ from agent.energy.sensor_factor import SensorFactors
 from agent.errors import ConfigError, LedgerError, SourceEnded
 from agent.focus_api import FocusApi
 from agent.idle import IdleJudge
+from agent.input_files import read_input
 from agent.jobs import Jobs
 from agent.ledger.ledger import Ledger
 from agent.model import Snapshot, Workload
@@ -225,7 +226,7 @@ class App:
 
     def _load_again(self) -> Config:
         config = load(self._config_file, self._overrides, now_ns=self._clock.utc_ns())
-        if config.file is not None and self.config.tariff is not None and not config.file.read_text().strip():
+        if config.file is not None and self.config.tariff is not None and _is_blank(config.file):
             raise ConfigError([f"{config.file}:1: file: is empty, and the configuration that runs has a tariff; "
                                "write it again, or restart to go on without prices"])
         return config
@@ -277,3 +278,11 @@ class App:
         self._notifier.close()
         signal.set_wakeup_fd(-1)
         self._wake.close()
+
+
+def _is_blank(file: Path) -> bool:
+    """Whether a file that has just been read, and was good, has nothing in it."""
+    try:
+        return not read_input(file).strip()
+    except OSError:                              # gone meanwhile: what was read stands
+        return False

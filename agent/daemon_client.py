@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import io
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,18 @@ class Answer:
         with _told(self._place):
             return self._response.read(most_bytes)
 
+    def read_within(self, seconds: float, most_bytes: int) -> bytes:
+        """All of it, where that has an end in the time and size: the connection's own limit is on each wait for a piece."""
+        until_s = time.monotonic() + seconds
+        pieces, size = [], 0
+        with _told(self._place):
+            while piece := self._response.read1(_BUFFER_BYTES):
+                pieces.append(piece)
+                size += len(piece)
+                if size > most_bytes or time.monotonic() > until_s:
+                    raise TimeoutError("its answer has no end")
+        return b"".join(pieces)
+
     def lines(self) -> Iterator[str]:
         """Text in UTF-8, line by line with their ends, as it comes."""
         text = io.TextIOWrapper(io.BufferedReader(self._response, _BUFFER_BYTES), encoding="utf-8", newline="\n")
@@ -65,7 +78,7 @@ class DaemonClient:
             port = parts.port
         except ValueError as error:
             raise UsageError(f"--url {url}: the port is not a number from 0 to 65535") from error
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not _is_host(parts.hostname):
             raise UsageError(f"--url {url} is no address; write it as http://127.0.0.1:10061")
         self._headers = {"Accept": "application/json"}
         if parts.username is not None:
@@ -93,6 +106,14 @@ class DaemonClient:
                 raise DaemonError(f"the daemon at {self.place} wants a name and a password", "put them into $GPU_FINOPS_URL as "
                                   "https://NAME:PASSWORD@HOST:PORT", closed=True)
             yield Answer(response, self.place)
+
+
+def _is_host(name: str) -> bool:
+    """Whether a text can be a host's name: what the resolver's own encoding refuses cannot."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 @contextlib.contextmanager

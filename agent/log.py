@@ -25,7 +25,7 @@ class LogfmtFormatter(logging.Formatter):
     @staticmethod
     def _quoted(value: str) -> str:
         plain = value and not any(c in value for c in ' "=\\') and value.isprintable()
-        return value if plain else json.dumps(value, ensure_ascii=False)
+        return value if plain else json.dumps(value, ensure_ascii=not value.isprintable())
 
 
 class JsonFormatter(logging.Formatter):

@@ -202,7 +202,7 @@ class Probe:
         self._postpone()
         if self._finite:
             self.state = "ended"
-        raise ConfigError([trouble.error]) if trouble.kind == "config" else SourceError(trouble.error)
+        raise ConfigError(trouble.error.split("\n")) if trouble.kind == "config" else SourceError(trouble.error)
 
     def _abandon(self, why: str) -> None:
         """Kill the child without waiting for it, and let another start after a pause."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from agent.ledger.query import UsageRow
+from agent.printable import printable
 from agent.units import MJ_PER_J, MJ_PER_KWH, NANO, NS_PER_HOUR
 
 FIGURES = ("energy_kwh", "energy_joules", "gpu_hours", "emissions_kg", "cost", "cost_with_idle", "currency")
@@ -75,7 +76,7 @@ def as_table(rows: Sequence[UsageRow], by: Sequence[str]) -> str:
     """Columns for the eye: cost to a hundredth of a cent, a total line for each currency."""
     shared = any(row.idle_nano for row in rows)      # without a policy that moves idle cost it would be the same twice
     header = [*by, "kWh", "GPU hours", "kg CO2e", "cost", *(["with idle"] if shared else []), ""]
-    lines = [[*row.keys, *_cells(row, shared)] for row in rows]
+    lines = [[*map(printable, row.keys), *_cells(row, shared)] for row in rows]
     sums = [["total" if i == 0 else "" for i in range(len(by))] + _cells(total, shared) for total in totals(rows)]
     widths = [max(len(line[i]) for line in [header, *lines, *sums]) for i in range(len(header))]
     texts = len(by)

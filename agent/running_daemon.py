@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from agent.errors import FinOpsError
 
 RELEASE = signal.SIGUSR1             # let go of the driver
 RESUME = signal.SIGUSR2              # take it up again
+_ONE_PROCESS = re.compile(r"[1-9][0-9]{0,8}")
 
 _MOST_BYTES = 4096
 
@@ -26,7 +28,7 @@ class RunningDaemon:
     def __init__(self, state_dir: Path) -> None:
         lock = state_dir / "lock"
         try:
-            descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as error:
             raise NoDaemonError(f"{state_dir}: no daemon has run here; name its configuration with --config.file") from error
         except OSError as error:
@@ -58,10 +60,10 @@ class RunningDaemon:
 
 
 def _left_word(descriptor: int, lock: Path) -> tuple[int, str]:
-    """Process number and address, a line each."""
-    pid, _, rest = os.pread(descriptor, _MOST_BYTES, 0).decode("utf-8", "replace").partition("\n")
-    try:
-        url = rest.partition("\n")[0]
-        return int(pid), url if url.startswith(("http://", "https://")) else ""
-    except ValueError as error:
-        raise FinOpsError(f"{lock}: is held, and does not say by whom; try again, or look with fuser {lock}") from error
+    """Process number and address, a line each. The number is one process's, as kill(2) takes -1 and 0 for very many."""
+    word, _, rest = os.pread(descriptor, _MOST_BYTES, 0).decode("utf-8", "replace").partition("\n")
+    if not _ONE_PROCESS.fullmatch(word.strip()):
+        raise FinOpsError(f"{lock}: names no process ({word[:32]!r}), so that none can be told; find the "
+                          f"daemon with ps and send it {RELEASE.name} or {RESUME.name}")
+    url = rest.partition("\n")[0]
+    return int(word), url if url.startswith(("http://", "https://")) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from array import array
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
@@ -11,10 +12,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from agent.calendar.instants import parse_instant_ns
+from agent.input_files import open_input
 from agent.toml.document import Faults
 
 _MOST_DECIMALS = 9                               # with values below 1e9, every mantissa fits 64 bits
 _VALUE_LIMIT = 10**9
+_MOST_TOLD = 20                                  # bad rows: a file of another kind has nothing but
 
 _Report = Callable[[int, str, str], None]        # line, key, sentence
 
@@ -43,21 +46,25 @@ def read_series(file: Path, column: str, faults: Faults) -> Series | None:
     """
     starts_ns: array[int] = array("q")
     values: list[Decimal] = []
-    good = True
+    good, told = True, 0
 
     def fault(line: int, key: str, sentence: str) -> None:
-        nonlocal good
+        nonlocal good, told
         good = False
+        told += 1
         faults.line(file, line, key, sentence)
 
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
+        with io.TextIOWrapper(open_input(file), encoding="utf-8-sig", newline="") as opened:
             rows = csv.reader(opened)
             header = [cell.strip() for cell in next(rows, [])]
             if header != ["start", column]:
                 fault(1, "header", f"is {','.join(header)!r}; write start,{column}")
                 return None
             for row in rows:
+                if told >= _MOST_TOLD:
+                    fault(rows.line_num, "row", "and what follows was not looked at; mend the rows above first")
+                    break
                 if not row:
                     continue
                 if len(row) != 2:

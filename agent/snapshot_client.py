@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import http.client
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from agent.daemon_client import DaemonClient
 from agent.errors import FinOpsError
+from agent.snapshot_shape import ToldSnapshot
 
 _TIMEOUT_S: Final = 5.0
+_WHOLE_TIMEOUT_S: Final = 8.0
 _MOST_BYTES: Final = 64 * 2**20
 
 
@@ -22,16 +24,17 @@ class SnapshotClient:
         """``url``: http(s)://[NAME:PASSWORD@]HOST:PORT. Raises UsageError."""
         self._client = DaemonClient(url, ca_file)
 
-    def ask(self) -> dict[str, Any]:
+    def ask(self) -> ToldSnapshot:
         """The snapshot's document. Raises FinOpsError with a sentence."""
         place = self._client.place
         with self._client.get("/api/v1/snapshot", _TIMEOUT_S) as answer:
-            body = answer.read(_MOST_BYTES)
+            body = answer.read_within(_WHOLE_TIMEOUT_S, _MOST_BYTES)
         if answer.status == http.client.SERVICE_UNAVAILABLE:
             raise FinOpsError(f"the daemon at {place} has nothing to show yet; try again in a few seconds")
         if answer.status != http.client.OK:
             raise FinOpsError(f"the daemon at {place} answers {answer.status} {answer.reason}; see its log")
         try:
-            return msgspec.json.decode(body, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
-            raise FinOpsError(f"what answers at {place} is no gpu-finops; name its address with --url") from error
+            return msgspec.json.decode(body, type=ToldSnapshot)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise FinOpsError(f"what answers at {place} is no gpu-finops of this version; name its address with --url"
+                              ) from error

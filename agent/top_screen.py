@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from agent.printable import printable
+
 _GIB: Final = 2**30
 _IDLE_STATES: Final = frozenset({"unallocated", "parked", "underused"})
 _ELLIPSIS: Final = "…"
@@ -65,7 +67,7 @@ def _workloads(told: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for entry in told["workloads"]:
         if entry["power_watts"] is None:
             continue
-        line = sums.setdefault(tuple(entry["tags"][key] for key in told["tag_keys"]), [None, 0.0, 0])
+        line = sums.setdefault(tuple(entry["tags"].get(key, "") for key in told["tag_keys"]), [None, 0.0, 0])
         if entry["cost_per_hour"] is not None:
             line[0] = (line[0] or 0.0) + entry["cost_per_hour"]
         line[1] += entry["power_watts"]
@@ -79,7 +81,7 @@ def _amount(value: float | None, form: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> list[str]:
-    cells = [list(header), *([_plain(cell) for cell in row] for row in rows)]
+    cells = [list(header), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(_width(line[i]) for line in cells) for i in range(len(header))]
     return ["  ".join(" " * (w - _width(c)) + c if side == "r" else c + " " * (w - _width(c))
                       for c, w, side in zip(line, widths, sides, strict=True)).rstrip() for line in cells]
@@ -92,11 +94,6 @@ def _cut(table: list[str], most: int, what: str) -> list[str]:
     return [*table[:most - 1], f"{_ELLIPSIS} and {len(table) - most + 1} {what} more"] if most > 1 else table[:most]
 
 
-def _plain(text: str) -> str:
-    """Without what would move the cursor or change the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def _width(text: str) -> int:
     """Columns that a terminal takes for a text: two for wide characters, none for those that combine."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
@@ -104,7 +101,7 @@ def _width(text: str) -> int:
 
 def fit(text: str, columns: int) -> str:
     """A line of at most so many columns, an ellipsis where something is cut."""
-    text = _plain(text)
+    text = printable(text)
     if _width(text) <= columns:
         return text
     kept, width = [], 0

@@ -36,6 +36,8 @@ class UsageApi:
         zone = ZoneInfo(self._timezone())
         from_ns = parse_instant(query["from"], zone) if query.get("from") else None
         to_ns = parse_instant(query["to"], zone) if query.get("to") else None
+        if from_ns is not None and to_ns is not None and from_ns >= to_ns:
+            raise UsageError(f"from {query['from']} is not before to {query['to']}; the second is not included")
         reader = LedgerReader(self._state_dir)
         try:
             rows = usage_with_idle(reader, from_ns, to_ns, by, self._tag_keys, zone, policy)

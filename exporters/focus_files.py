@@ -15,6 +15,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from agent.errors import FinOpsError, UsageError
+from agent.output_files import replaceable
 from exporters.focus_columns import COLUMNS, FOCUS_VERSION, PRECISION, Column, schema, schema_id
 
 _BATCH_ROWS: Final = 20_000
@@ -94,6 +95,10 @@ def write_files(path: Path, rows: Iterator[dict[str, Any]], created: dt.datetime
 
     Both come to be whole or not at all; what stood there before stays until then. Raises FinOpsError.
     """
+    try:
+        path = replaceable(path)
+    except OSError as error:
+        raise FinOpsError(f"{path}: cannot be written ({error.strerror}); choose another file with -o") from error
     part, metadata = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.metadata.json")
     metadata_part = path.with_name(f"{path.name}.metadata.json.part")
     parquet = path.suffix == ".parquet"

@@ -29,7 +29,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
                 absent = error
         if absent is not None and not sockets:
             raise absent
-    except OSError as error:
+    except (OSError, UnicodeError) as error:     # UnicodeError: what cannot be a host's name
         for sock in sockets:
             sock.close()
         raise FinOpsError(_cannot_listen(host, port, error)) from error
@@ -51,8 +51,10 @@ def _listening(family: int, address: tuple[Any, ...]) -> socket.socket:
     return sock
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> str:
+def _cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> str:
     where = f"cannot listen on {f'[{host}]' if ':' in host else host}:{port}"
+    if isinstance(error, UnicodeError):
+        return f"{where}: this cannot be a host's name; give an address of this machine with --web.listen-address"
     if error.errno == errno.EADDRINUSE:
         return (f"{where}: another program has this port; stop it, or give another with --web.listen-address "
                 f"(who it is: ss -ltnp 'sport = :{port}')")
@@ -65,6 +67,6 @@ def is_loopback(host: str) -> bool:
     """Whether every address of the host is this machine's own. An unknown name is not."""
     try:
         found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
+    except (OSError, UnicodeError):
         return False
     return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from agent.input_files import open_input
+
 _VERSIONS = {
     "TLS10": ssl.TLSVersion.TLSv1, "TLS11": ssl.TLSVersion.TLSv1_1,
     "TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3,
@@ -118,6 +120,8 @@ def server_context(tls: Tls) -> ssl.SSLContext:
                                     "chain and the key that belongs to it, without a passphrase") from error
     context.verify_mode = _CLIENT_AUTH[tls.client_auth_type]
     try:
+        if tls.client_ca_file is not None:
+            open_input(tls.client_ca_file).close()
         if tls.client_ca_file is not None or tls.client_ca:
             context.load_verify_locations(cafile=tls.client_ca_file, cadata=tls.client_ca or None)
         elif context.verify_mode is not ssl.CERT_NONE:
@@ -138,6 +142,7 @@ def has_allowed_san(certificate: dict[str, object] | None, allowed: tuple[str, .
 def _as_file(file: Path | None, text: str) -> Iterator[Path]:
     """The file, or the text as a file that exists in memory only: Python's TLS takes certificates from files alone."""
     if file is not None:
+        open_input(file).close()                 # OpenSSL would wait for ever for what a pipe does not say
         yield file
         return
     descriptor = os.memfd_create("pem")

@@ -17,6 +17,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from agent.errors import ConfigError
+from agent.input_files import read_input
 from exporters.ratelimit import RateLimit, go_duration_seconds
 from exporters.tls import Tls, TlsError, server_context
 from exporters.yamltree import Faults, Table
@@ -24,6 +25,7 @@ from exporters.yamltree import Faults, Table
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
+_BCRYPT_COSTS = frozenset(f"{cost:02d}" for cost in range(4, 32))
 _SECTIONS = "tls_server_config, http_server_config, basic_auth_users, rate_limit"
 _TLS_KEYS = ("cert_file, key_file, cert, key, client_auth_type, client_ca_file, client_ca, client_allowed_sans, min_version, "
              "max_version, cipher_suites, prefer_server_cipher_suites, curve_preferences")
@@ -61,7 +63,7 @@ def load_webconfig(path: Path) -> WebConfig:
 
     faults = Faults(str(path))
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_input(path).decode()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
@@ -70,7 +72,9 @@ def load_webconfig(path: Path) -> WebConfig:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError([f"{path}:{line}: file: is not YAML ({error.problem}); mend it"]) from error
     except yaml.YAMLError as error:
-        raise ConfigError([f"{path}:1: file: is not YAML ({error}); mend it"]) from error
+        raise ConfigError([f"{path}:1: file: is not YAML ({' '.join(str(error).split())}); mend it"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{path}:1: file: is nested too deeply; write the keys of a web.yml"]) from error
     root = Table(node, "", faults)
     section = root.table("tls_server_config")
     tls = _tls(section, path.parent)
@@ -135,8 +139,7 @@ def _users(table: Table) -> dict[str, str]:
     users = table.texts_by_key()
     for name, stored in users.items():
         parts = stored.split("$")
-        known = len(parts) == 4 and parts[1] in {"2a", "2b", "2y"} and parts[2].isdigit() and len(parts[3]) == 53
-        if not known or not 4 <= int(parts[2]) <= 31:
+        if not (len(parts) == 4 and parts[1] in {"2a", "2b", "2y"} and parts[2] in _BCRYPT_COSTS and len(parts[3]) == 53):
             table.fault(name, "is not a bcrypt hash; make one with: htpasswd -nBC 10 '' | tr -d ':\\n'")
     return users
 

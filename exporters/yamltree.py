@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 _STR, _BOOL, _INT = "tag:yaml.org,2002:str", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int"
+_WHOLE = re.compile("[0-9]{1,9}")
 _TRUE = frozenset({"true", "yes", "on"})
 
 
@@ -34,6 +36,9 @@ class Table:
             return
         for key, value in node.value:
             word, line = str(key.value), key.start_mark.line + 1
+            if key.id != "scalar":
+                faults.add(line, name or "file", "has a key that is a list or a mapping; write a word")
+                continue
             if word in self._entries:
                 faults.add(line, self._path(word), "is given twice; keep one")
             self._entries[word] = (line, value)
@@ -80,8 +85,8 @@ class Table:
         node = self._take(key)
         if node is None:
             return None
-        if node.id != "scalar" or node.tag != _INT or not str(node.value).isdigit():
-            self.fault(key, "must be a whole number")
+        if node.id != "scalar" or node.tag != _INT or not _WHOLE.fullmatch(str(node.value)):
+            self.fault(key, "must be a whole number, of nine digits at most")
             return None
         return int(node.value)
 

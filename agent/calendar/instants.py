@@ -17,7 +17,7 @@ def instant_ns(moment: dt.datetime) -> int:
     if moment.tzinfo is None:
         raise ValueError("has no offset; write it as 2026-07-15T08:00:00+08:00 or 2026-07-15T00:00:00Z")
     if not _EARLIEST_YEAR <= moment.year <= _LATEST_YEAR:
-        raise ValueError(f"is outside the years {_EARLIEST_YEAR} to {_LATEST_YEAR}")
+        raise ValueError(f"is outside the years {_EARLIEST_YEAR} to {_LATEST_YEAR}; write a moment in between")
     return (moment - _EPOCH) // dt.timedelta(microseconds=1) * NS_PER_US
 
 

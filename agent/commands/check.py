@@ -9,7 +9,6 @@ from typing import Any
 
 from agent.clock import Clock, SystemClock
 from agent.config.config import load
-from agent.errors import ConfigError
 from exporters.webconfig import load_webconfig
 
 
@@ -22,17 +21,10 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace, clock: Clock | None = None) -> int:
-    """0: good, said on stdout. 2: every fault on stderr, a line each."""
-    faults: list[str] = []
-    try:
-        config = load(options.file or options.config_file, now_ns=(clock or SystemClock()).utc_ns())
-        if config.web.config_file is not None:
-            load_webconfig(config.web.config_file)
-    except ConfigError as error:
-        faults = error.faults
-    if faults:
-        sys.stderr.write("\n".join(faults) + "\n")
-        return ConfigError.exit_status
+    """0: good, said on stdout. Raises ConfigError with every fault, which ``main`` tells, a line each."""
+    config = load(options.file or options.config_file, now_ns=(clock or SystemClock()).utc_ns())
+    if config.web.config_file is not None:
+        load_webconfig(config.web.config_file)
     read = [*config.files, *config.data_files, *([config.web.config_file] if config.web.config_file else [])]
     sys.stdout.write(f"good: {', '.join(map(str, read))}\n" if read else "good: no file, built-in defaults\n")
     return 0

@@ -15,6 +15,7 @@ from agent.config.config import load
 from agent.energy.metering import method_of
 from agent.errors import SourceError
 from agent.model import DeviceReading, ProcessFacts, Reading
+from agent.printable import printable
 from agent.probe import Probe
 from agent.units import NS_PER_S
 
@@ -85,7 +86,7 @@ def _text(reading: Reading, documents: list[dict[str, Any]]) -> str:
     if not documents:
         lines.append("no devices: the driver is there and lists none; look at lspci and nvidia-smi")
     for device in documents:
-        lines.append(f"\n{device['index']}  {device['name']}  {device['uuid']}")
+        lines += ["", f"{device['index']}  {device['name']}  {device['uuid']}"]
         lines.append(f"   energy: {device['energy_method']} ({device['why']})")
         if device["power_watts"] is not None:
             limit = f" of {device['power_limit_watts']:g} W" if device["power_limit_watts"] is not None else ""
@@ -97,4 +98,4 @@ def _text(reading: Reading, documents: list[dict[str, Any]]) -> str:
             told = process["hidden"] or f"{process['user']}  {process['command'][:80]}"
             lines.append(f"   {process['pid']:>8}  {memory:>10}  {told}")
         lines += [f"   {field}: {error}" for field, error in sorted(device["errors"].items())]
-    return "\n".join(lines) + "\n"
+    return "".join(f"{printable(line)}\n" for line in lines)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from agent.clock import SystemClock
@@ -20,7 +20,7 @@ from agent.exec.child import Child
 from agent.exec.gpus import VARIABLE as CUDA_VARIABLE
 from agent.exec.gpus import named_gpus, visible_gpus
 from agent.exec.meter import CommandMeter
-from agent.exec.report import answer, document, lines
+from agent.exec.report import LABEL, answer, document, lines
 from agent.ledger.query import LedgerReader
 from agent.model import RESERVED_PROJECTS, Reading
 from agent.pricing.pricing import Pricing
@@ -63,12 +63,16 @@ def run(options: argparse.Namespace) -> int:
     tags = tags_of(options, config.tags.keys)
     if options.source == "replay":
         raise UsageError("--source replay: a recording cannot measure a command; leave --source out")
-    output = _opened(options.json)
+    output = _Output(options.json) if options.json is not None else None
     command = [options.command, *options.arguments]
     session = _Session(config, Probe(*source_of(options, config.tags.keys), SystemClock(), deadline_ns=DEADLINE_NS))
     try:
         session.prepare(options.gpu, os.environ.get(CUDA_VARIABLE))
         status = session.run(command, {**os.environ, **environ_of(tags), **session_id_environ(session.id, os.environ)})
+    except BaseException:
+        if output is not None:
+            output.drop()
+        raise
     finally:
         session.close()
     if not {"session", "environ"} & set(config.tags.sources):
@@ -79,8 +83,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write(lines(use))
         sys.stderr.flush()
     if output is not None:
-        with output:
-            output.write(document(use))
+        output.write(document(use))
     return status
 
 
@@ -243,10 +246,34 @@ def _pricing(config: Config) -> Pricing:
                    config.used_mj(site_energy_mj))
 
 
-def _opened(path: Path | None) -> TextIO | None:
-    if path is None:
-        return None
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise FinOpsError(f"{path}: cannot be written ({error.strerror}); choose another file with --json") from error
+class _Output:
+    """The file for the figures: opened before the command starts, so that a place that cannot be written is told then; what
+    stands there stays until there are figures."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises FinOpsError."""
+        self._path = path
+        self._made = not os.path.lexists(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK    # nobody may read a pipe
+        try:
+            self._descriptor = os.open(path, flags, 0o666)
+        except OSError as error:
+            raise FinOpsError(f"{path}: cannot be written ({error.strerror}); choose another file with --json") from error
+
+    def write(self, text: str) -> None:
+        """The command has run, and its status counts: figures that cannot be written are only told."""
+        try:
+            with contextlib.suppress(OSError):           # a pipe or a device has no length
+                os.ftruncate(self._descriptor, 0)
+            os.set_blocking(self._descriptor, True)
+            with os.fdopen(self._descriptor, "w", encoding="utf-8", errors="replace") as out:
+                out.write(text)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"{LABEL}{self._path}: the figures cannot be written ({error.strerror})\n")
+
+    def drop(self) -> None:
+        """The command was not run: an empty file would say nothing."""
+        os.close(self._descriptor)
+        if self._made:
+            self._path.unlink(missing_ok=True)

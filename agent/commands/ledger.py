@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.config.config import load
 from agent.errors import UsageError
+from agent.input_files import is_file
 from agent.ledger.backup import back_up
 from agent.ledger.file import FILE_NAME
 from agent.ledger.query import open_for_reading
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _backup(db: sqlite3.Connection, path: Path, options: argparse.Namespace) -> int:
-    if options.file.exists() and options.file.samefile(path):
+    if is_file(options.file) and options.file.samefile(path):
         raise UsageError(f"{options.file} is the ledger itself; copy it to another file")
     back_up(db, options.file)
     print(f"{path} copied to {options.file}")

@@ -14,6 +14,7 @@ from agent.clock import SystemClock
 from agent.commands.run import add_source_options, source_of
 from agent.config.config import load
 from agent.errors import SourceEnded, UsageError
+from agent.printable import printable
 from agent.probe import Probe
 from agent.sources.recording import Recorder
 from agent.wake import WakePipe
@@ -37,13 +38,14 @@ def run(options: argparse.Namespace) -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         stopping.append(number)
 
+    duration_ns = _duration_ns(options.duration) if options.duration else None
     probe = Probe(*source_of(options, config.tags.keys), clock)
     recorder = Recorder(options.file)
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     signal.set_wakeup_fd(wake.writer, warn_on_full_buffer=False)
     due_ns = clock.monotonic_ns()
-    until_ns = due_ns + _duration_ns(options.duration) if options.duration else None
+    until_ns = due_ns + duration_ns if duration_ns is not None else None
     readings = 0
     try:
         probe.start()
@@ -60,10 +62,13 @@ def run(options: argparse.Namespace) -> int:
                 wake.wait(left_ns)
     finally:
         recorder.close()
+        if not readings:
+            options.file.unlink(missing_ok=True)         # empty, and made by us
         probe.close()
         signal.set_wakeup_fd(-1)
         wake.close()
-    sys.stderr.write(f"{readings} readings in {options.file}\n")
+    sys.stderr.write(f"{readings} readings in {printable(str(options.file))}\n" if readings else
+                     "no reading was taken; nothing is recorded\n")
     return 0
 
 

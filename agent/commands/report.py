@@ -14,6 +14,7 @@ from agent.config.config import load
 from agent.errors import FinOpsError, UsageError
 from agent.idle_policy import POLICIES, usage_with_idle
 from agent.ledger.query import LedgerReader, UsageRow, parse_instant
+from agent.output_files import write_output
 from agent.report import FORMATS
 from agent.usage_client import ask_usage
 
@@ -37,8 +38,8 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     config = load(options.config_file, {} if options.state_dir is None else {"state_dir": options.state_dir})
     zone = ZoneInfo(config.timezone)
-    from_ns = parse_instant(options.start, zone) if options.start else None
-    to_ns = parse_instant(options.end, zone) if options.end else None
+    from_ns = parse_instant(options.start, zone) if options.start is not None else None
+    to_ns = parse_instant(options.end, zone) if options.end is not None else None
     if from_ns is not None and to_ns is not None and from_ns >= to_ns:
         raise UsageError(f"--from {options.start} is not before --to {options.end}; the second is not included")
     if options.format == "focus":
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(text)
         return 0
     try:
-        options.output.write_text(text, encoding="utf-8")
+        write_output(options.output, text)
     except OSError as error:
         raise FinOpsError(f"{options.output}: cannot be written ({error.strerror}); choose another file with -o") from error
     return 0

@@ -22,6 +22,7 @@ from agent.ledger.query import open_for_reading, parse_instant
 from agent.ledger.rerate import Difference, Rerating, used_before
 from agent.pricing.pricebook import price_device
 from agent.pricing.pricing import BUCKET_NS, Pricing
+from agent.printable import printable
 from agent.units import NANO
 
 
@@ -88,7 +89,7 @@ def table(differences: Sequence[Difference], tag_keys: Sequence[str]) -> str:
         amounts = sums.setdefault(key, [0, 0])
         amounts[0] += difference.booked_nano
         amounts[1] += difference.rerated_nano
-    rows = [[project, *(f"{nano / NANO:,.4f}" for nano in (booked, rerated)), f"{(rerated - booked) / NANO:+,.4f}",
+    rows = [[printable(project), *(f"{nano / NANO:,.4f}" for nano in (booked, rerated)), f"{(rerated - booked) / NANO:+,.4f}",
              currency or "(no price)"] for (project, currency), (booked, rerated) in sorted(sums.items())]
     header = [tag_keys[at], "booked", "rated again", "difference", ""]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

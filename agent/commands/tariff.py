@@ -20,13 +20,16 @@ from agent.config.config import load
 from agent.errors import ConfigError, FinOpsError, UsageError
 from agent.model import FOREVER_NS
 from agent.pricing.bill import Bill, BillLine, Load, make_bill
+from agent.printable import printable
 from agent.series_csv import Series, read_series
 from agent.tariffs.ruled import RuledTariff
 from agent.toml.document import Faults
 from agent.toml.table import nearest
-from agent.units import ATTO, MJ_PER_KWH
+from agent.units import ATTO, MJ_PER_KWH, NS_PER_HOUR
 
 _LOAD_DECIMALS = 9
+_LONGEST_BILL_YEARS = 20                         # two million windows of demand
+_LONGEST_BILL_NS = _LONGEST_BILL_YEARS * 366 * 24 * NS_PER_HOUR
 _LOAD_LIMIT_KW = 10**9
 
 
@@ -88,6 +91,9 @@ def _bill(tariff: RuledTariff, options: argparse.Namespace) -> tuple[dict[str, A
     from_ns, to_ns = (_moment(flag, text, zone) for flag, text in (("--from", options.start), ("--to", options.end)))
     if from_ns >= to_ns:
         raise UsageError(f"--to {options.end} is not after --from {options.start}; the span is half-open")
+    if to_ns - from_ns > _LONGEST_BILL_NS:
+        raise UsageError(f"--to {options.end} is more than {_LONGEST_BILL_YEARS} years after --from {options.start}; bill a "
+                         "shorter time")
     bill = make_bill(tariff, _load(options, from_ns, zone), from_ns, to_ns,
                      Fraction(_decimal("--used-kwh", options.used_kwh)))
     if bill.unpriced_kwh:
@@ -149,7 +155,7 @@ def _text(bill: Bill, zone: ZoneInfo) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e:>{widths[4]}}"
              for a, b, c, d, e in rows]
-    return "\n".join([head, *(line.rstrip() for line in lines)]) + "\n"
+    return "".join(f"{printable(line.rstrip())}\n" for line in [head, *lines])
 
 
 def _row(line: BillLine) -> tuple[str, str, str, str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import Any
 from agent.calendar.zones import find_zone
 from agent.currencies import CURRENCIES
 from agent.errors import FinOpsError, UsageError
+from agent.input_files import is_file, read_input
+from agent.output_files import write_whole
 from agent.tariff_import import FORMATS
 from agent.tariff_import.base import Wishes
 from agent.tariff_import.holidays import PLACEHOLDER, holiday_dates, wished, write_out
 from agent.tariff_import.tomltext import tariff_text
+from agent.tariffs.reading import read_tariff
+from agent.toml.document import Faults, parse_document
 
 _YEARS = re.compile(r"([0-9]{4})(?:-([0-9]{4}))?")
 
@@ -49,34 +54,54 @@ def run_import(options: argparse.Namespace) -> int:
         raise UsageError(f"--currency {options.currency} is not a code of ISO 4217, such as USD")
     wishes = Wishes(name=options.name, timezone=options.timezone, currency=options.currency, label=options.label,
                     payment_method=options.payment_method, missing=options.missing, ignore=frozenset(options.ignore))
+    texts = _imported(options, wishes)
+    if any(file is not None and is_file(file) and file.samefile(options.file) for file in texts):
+        raise UsageError(f"{options.file} is what is imported, and would be written over; write another name with -o")
+    _write(texts, force=options.force)
+    return 0
+
+
+def _imported(options: argparse.Namespace, wishes: Wishes) -> dict[Path | None, str]:
+    """The texts to write, by file."""
     try:
         tariff = FORMATS[options.format](options.file, wishes)
     except (TypeError, AttributeError, LookupError) as error:
         raise FinOpsError(f"{options.file}: a field has another shape than {options.format} gives it ({error}); "
                           "save the answer as it came") from error
     if tariff.csv is None:
-        _write({options.output: tariff_text(tariff, "")}, force=options.force)
-        return 0
+        return {options.output: _checked(tariff_text(tariff, ""), options.file)}
     if options.output is None:
         raise UsageError(f"prices of {options.format} go into a CSV file beside the tariff; write -o OUT.toml")
+    if options.output.suffix != ".toml":
+        raise UsageError(f"-o {options.output}: write a name that ends in .toml; the prices go beside it, in one that ends in "
+                         ".csv")
     csv = options.output.with_suffix(".csv")
-    if csv == options.output:
-        raise UsageError(f"-o {options.output} is where the prices go; write a name that ends in .toml")
-    _write({csv: tariff.csv, options.output: tariff_text(tariff, csv.name)}, force=options.force)
-    return 0
+    return {csv: tariff.csv, options.output: tariff_text(tariff, csv.name)}
+
+
+def _checked(text: str, source: Path) -> str:
+    """A tariff's text, where it is a good one: what another program wrote need not be."""
+    faults = Faults()
+    document = parse_document(text, source, faults)
+    for name, node in document.value["tariff"].value.items() if document is not None else ():
+        read_tariff(name, node, faults, {}, None)
+    if faults:
+        what = faults.lines()[0].removeprefix(f"{source}:").partition(": ")[2]
+        raise UsageError(f"{source} makes no good tariff: {what}")
+    return text
 
 
 def run_holidays(options: argparse.Namespace) -> int:
     years = _years(options.years)
     file = Path(options.what)
-    if not file.is_file():
+    if not is_file(file):
         if file.suffix:
             raise UsageError(f"there is no file {file}; give a configuration, or a country such as CN")
         found = holiday_dates(options.what, years)
         lines = [f"  {day.isoformat()},{'':2}# {' '.join(name.split())}" for day, name in found]
         _write({options.output: "\n".join(["dates = [", *lines, "]"]) + "\n"}, force=options.force)
         return 0
-    text = file.read_text(encoding="utf-8")
+    text = _text(file)
     codes = wished(text)
     if len(codes) != 1 or PLACEHOLDER not in text:
         raise UsageError(f'{file} needs holidays = "CN" in a tariff and dates = ["holidays"] in its rules, of one country a '
@@ -84,6 +109,15 @@ def run_holidays(options: argparse.Namespace) -> int:
     dates = [day for day, _ in holiday_dates(codes[0], years)]
     _write({options.output: write_out(text, codes[0], dates)}, force=options.force)
     return 0
+
+
+def _text(file: Path) -> str:
+    try:
+        return read_input(file).decode()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror}); give a configuration, or a country such as CN") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
 
 
 def _years(text: str | None) -> list[int]:
@@ -99,17 +133,11 @@ def _years(text: str | None) -> list[int]:
 
 def _write(texts: dict[Path | None, str], *, force: bool) -> None:
     """Whole files or none of them; None is standard output."""
-    there = [file for file in texts if file is not None and file.exists()]
+    there = [file for file in texts if file is not None and os.path.lexists(file)]
     if there and not force:
         raise UsageError(f"{there[0]} is there already; write another name, or --force to write over it")
-    for file, text in texts.items():
-        if file is None:
-            sys.stdout.write(text)
-            continue
-        part = file.with_name(f".{file.name}.part")
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(file)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise FinOpsError(f"{file} cannot be written ({error.strerror}); give a place that can") from error
+    sys.stdout.write(texts.get(None, ""))
+    try:
+        write_whole({file: text for file, text in texts.items() if file is not None})
+    except OSError as error:
+        raise FinOpsError(f"{error.filename} cannot be written ({error.strerror}); give a place that can") from error

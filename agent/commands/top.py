@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import signal
@@ -45,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--interval {options.interval} is too short; write 100ms or more")
     url = options.url or os.environ.get("GPU_FINOPS_URL") or url_of(load(options.config_file).web)
     client = SnapshotClient(url, options.ca_file)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")     # a screen for people: a terminal without the sign for a degree shows it
     if options.once:
         sys.stdout.write("\n".join(screen(client.ask(), *_ONCE_SIZE)) + "\n")
         return 0

@@ -20,6 +20,7 @@ from agent.config.sections import read_idle, read_ledger, read_site, read_web
 from agent.config.tags import read_tags
 from agent.errors import ConfigError
 from agent.file_stamps import Stamp, any_changed, file_stamp
+from agent.input_files import is_file
 from agent.pricing.carbon import Carbon, CarbonSeries, ConstantCarbon
 from agent.series_csv import Series
 from agent.settings import Budget, CalibrationRule, Hardware, Host, Idle, Retention, Site, Tags, Web
@@ -32,6 +33,7 @@ from agent.units import MJ_PER_KWH, NS_PER_MS, NS_PER_S
 SYSTEM_FILE: Final = Path("/etc/gpu-finops/gpu-finops.toml")
 LOCAL_FILE: Final = Path("gpu-finops.toml")
 SYSTEM_STATE_DIR: Final = Path("/var/lib/gpu-finops")
+MOST_FILES: Final = 100
 _HOUR_NS = 3_600 * NS_PER_S
 
 
@@ -118,15 +120,24 @@ def load(path: Path | None, overrides: Mapping[str, Any] | None = None, *, envir
 
 def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     if path is not None:
-        if not path.exists():
+        if not _is_there(path):
             raise ConfigError([f"{path}: there is no such file; give the path of a configuration with --config.file"])
         return path
     named = environ.get("GPU_FINOPS_CONFIG")
     if named:
-        if not Path(named).exists():
+        if not _is_there(Path(named)):
             raise ConfigError([f"{named}: there is no such file; correct $GPU_FINOPS_CONFIG, which names it, or unset it"])
         return Path(named)
-    return next((file for file in (LOCAL_FILE, SYSTEM_FILE) if file.exists()), None)
+    # A working directory that this user may not enter (sudo -u, from root's home) has nothing to say; /etc has.
+    return next((file for file, hidden in ((LOCAL_FILE, False), (SYSTEM_FILE, True)) if _is_there(file, hidden)), None)
+
+
+def _is_there(file: Path, hidden: bool = True) -> bool:
+    """``hidden``: the answer where it may not even be looked for. Reading it then says why."""
+    try:
+        return file.exists()
+    except OSError:
+        return hidden
 
 
 def _read_with_includes(file: Path, files: dict[Path, Stamp], faults: Faults) -> Node | None:
@@ -142,7 +153,10 @@ def _read_with_includes(file: Path, files: dict[Path, Stamp], faults: Faults) ->
             faults.at(name, 'is not a file name; write names in quotes, such as ["tariffs.toml"]')
             continue
         included = file.parent / name.value
-        if not included.is_file():
+        if len(files) >= MOST_FILES:
+            faults.at(name, f"is one of more than {MOST_FILES} files; put them together")
+            break
+        if not is_file(included):
             faults.at(name, f"is {name.value!r}, and there is no such file; name an existing one "
                             f"(looked for {str(included)!r})")
         elif any(included.resolve() == known.resolve() for known in files):
@@ -221,6 +235,15 @@ def _state_dir(table: Table, environ: Mapping[str, str]) -> Path:
         return configured
     if os.geteuid() == 0 or os.access(SYSTEM_STATE_DIR, os.W_OK):
         return SYSTEM_STATE_DIR
+    return _own_state_dir(environ)
+
+
+def _own_state_dir(environ: Mapping[str, str]) -> Path:
     base = environ.get("XDG_STATE_HOME", "")
-    home = Path(base) if base.startswith("/") else Path(environ.get("HOME") or "~").expanduser() / ".local" / "state"
-    return home / "gpu-finops"
+    if base.startswith("/"):
+        return Path(base) / "gpu-finops"
+    try:
+        home = Path(environ.get("HOME") or "~").expanduser()
+    except RuntimeError:                         # a user without a home: told, where it matters, that he may not write there
+        return SYSTEM_STATE_DIR
+    return home / ".local" / "state" / "gpu-finops"

@@ -14,10 +14,11 @@ from agent.series_csv import read_series
 from agent.settings import Budget, Hardware, Host, RentSeries
 from agent.toml.document import dotted
 from agent.toml.table import Table, nearest, plain_number, resolve_file, type_name
-from agent.units import NS_PER_S
+from agent.units import HOURS_PER_YEAR, NS_PER_S
 
 INSTANCE = "instance"
 DEFAULT_THRESHOLDS = Budget(name="", match={}, period="", limit=Decimal(0)).thresholds
+_HIGHEST_PER_HOUR = 10**9                        # as for a kWh: beyond it is a slip, in any currency
 METHODS = ("straight", "declining")
 _OWNED = ("price", "salvage", "years", "bought", "method", "rate", "maintenance_per_year")
 _NEED_PRICE = ("years", "salvage", "bought", "method", "rate")
@@ -41,6 +42,12 @@ def read_hardware(entries: list[Table], site_currency: str | None, zone: ZoneInf
         bought = entry.date("bought")
         rate = _declining_rate(entry)
         _check_kind(entry)
+        for key, hourly in (("rent_per_gpu_hour", rent), ("reserved_per_gpu_hour", reserved),
+                            ("years", price / (years * HOURS_PER_YEAR) if price is not None and years else None),
+                            ("maintenance_per_year", maintenance / HOURS_PER_YEAR if maintenance is not None else None)):
+            if hourly is not None and hourly > _HIGHEST_PER_HOUR:
+                entry.fault(entry.node.value[key], f"makes {hourly:.3g} an hour; write what a device can cost, at most "
+                                                   f"{_HIGHEST_PER_HOUR} an hour")
         if price is not None and salvage is not None and salvage > price:
             entry.fault(entry.node.value["salvage"], f"is {salvage}, more than the price; write at most {price}")
         currency = entry.text("currency", CURRENCIES, _CODE)

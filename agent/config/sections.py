@@ -20,7 +20,8 @@ _MINUTE_NS = 60 * NS_PER_S
 _DAY_NS = 24 * 60 * _MINUTE_NS
 _WEEK_NS = 7 * _DAY_NS
 _LONGEST_KEPT_NS = 36_500 * _DAY_NS              # budgets need the last three days as they were written; more is a choice
-_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<name>[A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
+_ADDRESS = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<name>(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{0,63})):(?P<port>[0-9]{1,5})")
 
 
 def read_site(table: Table, tariffs: Mapping[str, Tariff | None], files: dict[Path, Stamp]) -> tuple[Site, Series | None]:

@@ -45,6 +45,9 @@ class Child:
             self.pid = os.posix_spawnp(
                 command[0], list(command), dict(environ), setsigmask=self._mask,
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ])              # which Python ignores for itself
+        except ValueError:
+            self.close()
+            raise CannotStart("the command is empty, or holds a NUL character; give a program", _NOT_FOUND) from None
         except OSError as error:
             self.close()
             missing = isinstance(error, FileNotFoundError)

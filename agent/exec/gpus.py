@@ -8,6 +8,7 @@ from agent.errors import UsageError
 from agent.model import DeviceReading
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
+_MOST_DIGITS = 9                                 # of an index
 
 
 def named_gpus(names: Sequence[str], devices: Sequence[DeviceReading]) -> frozenset[str]:
@@ -38,6 +39,6 @@ def visible_gpus(value: str | None, devices: Sequence[DeviceReading]) -> frozens
 
 
 def _fitting(name: str, devices: Sequence[DeviceReading]) -> list[DeviceReading]:
-    if name.isascii() and name.isdigit():
+    if name.isascii() and name.isdigit() and len(name) <= _MOST_DIGITS:
         return [device for device in devices if device.index == int(name) and device.parent_uuid is None]
     return [device for device in devices if name.startswith(("GPU-", "MIG-")) and device.uuid.startswith(name)]

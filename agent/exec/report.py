@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.exec.meter import DeviceUse, Part
+from agent.printable import printable
 from agent.units import MJ_PER_J, MJ_PER_KWH, NANO, NS_PER_HOUR, NS_PER_S
 
 UG_PER_KG = 10**9
@@ -91,7 +92,7 @@ def lines(use: CommandUse) -> str:
             out.append(f"{_joules(total.unpriced_mj)} J have no price: no tariff is configured, or its prices end before now")
         out += [sentence for device in use.devices if (sentence := _about(use, device))]
     out += use.notes
-    return "".join(f"{LABEL}{line}\n" for line in out)
+    return "".join(f"{LABEL}{printable(line)}\n" for line in out)
 
 
 def _about(use: CommandUse, device: DeviceUse) -> str:

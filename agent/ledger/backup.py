@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.errors import LedgerError
 from agent.ledger.file import quick_check
+from agent.output_files import replaceable
 
 
 def back_up(source: sqlite3.Connection, target: Path) -> None:
@@ -16,7 +17,11 @@ def back_up(source: sqlite3.Connection, target: Path) -> None:
 
     A file of that name is replaced. The daemon goes on committing meanwhile: all pages are of one moment. Raises LedgerError.
     """
-    part = target.with_name(f".{target.name}.part-{os.getpid()}")
+    try:
+        target = replaceable(target)
+    except OSError as error:
+        raise LedgerError(f"{target}: cannot be written ({error.strerror}); choose another place for the backup") from error
+    part = target.with_name(f".{target.name[:200]}.part-{os.getpid()}")
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:

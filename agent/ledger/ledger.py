@@ -297,8 +297,8 @@ class Ledger:
             self.kept_aside = count_aside(self.path)
 
     def _replace(self, fault: str, utc_ns: int, at_rest: AtRest | None = None) -> Path:
-        """Set the file aside and put one in its place that goes on from it; where the old one lies. The new one is whole before the old one goes, so
-        that a crash in between finds one of them."""
+        """Set the file aside and put one in its place that goes on from it; where the old one lies. The new one is whole
+        before the old one goes, so that a crash in between finds one of them."""
         aside = aside_of(self.path, utc_ns)
         went_over = self._write_fresh(proven_tables(self.path) or (at_rest.tables if at_rest is not None else None), aside)
         move_aside(self.path, aside)

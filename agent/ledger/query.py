@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,14 @@ def open_for_reading(state_dir: Path) -> sqlite3.Connection:
     """A connection that only reads, beside a daemon or without one. Raises LedgerError where there is nothing to read."""
     path = state_dir / FILE_NAME
     try:
-        path.stat()
+        regular = stat.S_ISREG(path.stat().st_mode)     # opened to look at, it would lose this process's locks on it
     except FileNotFoundError as error:
         raise LedgerError(
             f"{path}: no ledger here; start gpu-finops run first, or name its configuration with --config.file") from error
     except OSError as error:
         raise LedgerError(f"{path}: cannot be read ({error.strerror}); run this as the user that runs the daemon") from error
+    if not regular:
+        raise LedgerError(f"{path}: is a directory or a pipe, no ledger; name another configuration with --config.file")
     # Nobody writes where there is no write-ahead log, and a directory that we may not write could not get one's index.
     alone = not path.with_name(f"{FILE_NAME}-wal").exists() and not os.access(state_dir, os.W_OK)
     db: sqlite3.Connection | None = None

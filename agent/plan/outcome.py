@@ -21,7 +21,7 @@ def decimal_of(amount: Fraction) -> Decimal:
     """An amount as a decimal: exact where it ends, else to 12 places."""
     context = _CONTEXT.copy()
     quotient = context.divide(Decimal(amount.numerator), Decimal(amount.denominator))
-    return quotient.quantize(_PLACES) if context.flags[Inexact] else quotient
+    return quotient.quantize(_PLACES, context=context) if context.flags[Inexact] else quotient
 
 
 class Figure(Struct, frozen=True):
@@ -39,7 +39,7 @@ class Figure(Struct, frozen=True):
         if self.expected is None or Fraction(self.expected) == self.computed:
             return True
         ending = decimal_of(self.computed)
-        return Fraction(ending) != self.computed and ending.quantize(self.expected, ROUND_HALF_UP) == self.expected
+        return Fraction(ending) != self.computed and ending.quantize(self.expected, ROUND_HALF_UP, _CONTEXT) == self.expected
 
     @property
     def published_is(self) -> str:
@@ -53,9 +53,10 @@ class Figure(Struct, frozen=True):
         exponent = digits.exponent if isinstance(digits.exponent, int) else 0
         for place in range(exponent, self.published.adjusted()):
             unit = Decimal(1).scaleb(place)
-            if self.published % unit != 0:
+            if _CONTEXT.remainder(self.published, unit) != 0:
                 break
-            if (decimal_of(self.computed) / unit).to_integral_value(ROUND_HALF_UP) * unit == self.published:
+            steps = _CONTEXT.divide(decimal_of(self.computed), unit).to_integral_value(ROUND_HALF_UP)
+            if _CONTEXT.multiply(steps, unit) == self.published:
                 return f"rounded to {unit:f}"
         return "not given by its inputs"
 

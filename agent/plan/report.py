@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 from agent.calendar.instants import format_instant
 from agent.plan.outcome import Outcome, decimal_of, hourly_cost
 from agent.plan.plan import variance
+from agent.printable import printable
 from agent.units import ATTO, NS_PER_HOUR
 
+_SHOWN_PLACES: Final = 6
 _SPANS_SHOWN: Final = 20             # two ways that take turns would fill the screen
 
 
@@ -76,7 +78,7 @@ def document(outcome: Outcome, zones: Sequence[ZoneInfo]) -> dict[str, Any]:
 def as_table(outcome: Outcome, zones: Sequence[ZoneInfo]) -> str:
     """Every part that the scenario has, then each claimed figure, then the published ones that their inputs do not give."""
     told = document(outcome, zones)
-    parts = [f"{told['file']}: in {told['currency']}\n"]
+    parts = [f"{printable(told['file'])}: in {told['currency']}\n"]
     parts += _part("MODELS", ("model", "kWh a day", "electricity a year", "cost a year"), [
         (m["name"], m["kwh_per_day"], m["electricity_per_year"], m["cost_per_year"]) for m in told["models"]])
     parts += _part("TOTAL COST OF OWNERSHIP", ("deployment", "hardware", "electricity", "maintenance", "fine-tuning", "years",
@@ -114,9 +116,9 @@ def as_table(outcome: Outcome, zones: Sequence[ZoneInfo]) -> str:
 def _cell(value: object) -> str:
     """An amount to at most six places; "-" for what is not known."""
     if isinstance(value, Decimal):
-        text = f"{value:.6f}" if value != value.quantize(Decimal("1e-6")) else f"{value:f}"
+        text = f"{value:.6f}" if value != round(Fraction(value), _SHOWN_PLACES) else f"{value:f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(str(value))
 
 
 def _part(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -130,7 +132,7 @@ def _part(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
     def text(line: Sequence[str]) -> str:
         return "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric, strict=True)).rstrip()
 
-    return [f"\n{title}\n", *(text(line) + "\n" for line in [header, *cells])]
+    return [f"\n{printable(title)}\n", *(text(line) + "\n" for line in [header, *cells])]
 
 
 def _is_number(text: str) -> bool:

@@ -2,7 +2,9 @@
 
 Conventions where tariffs leave room: demand windows count from the local midnight that begins the month; a window
 counts for ``when`` by the rate at its start; the mean is over the part of a window inside the bill; demand and monthly
-charges of a month that the bill covers in part are owed for that part of its time; a local day is one day, however long.
+charges of a month that the bill covers in part are owed for that part of its time; where a new version begins within a
+month, a charge that both have (by its name) is for the whole month's demand, each version's price for its part of the time;
+a local day is one day, however long.
 """
 
 from __future__ import annotations
@@ -101,7 +103,7 @@ def make_bill(tariff: RuledTariff, load: Load, from_ns: int, to_ns: int, used_kw
         start_ns = max(from_ns, version.starts_ns)
         end_ns = min(to_ns, tariff.versions[at + 1].starts_ns) if at + 1 < len(tariff.versions) else to_ns
         if start_ns < end_ns:
-            more += _standing_lines(version, load, start_ns, end_ns, ZoneInfo(tariff.timezone))
+            more += _standing_lines(tariff, version, load, (start_ns, end_ns), (from_ns, to_ns))
         lines += more
         subtotals[at] += sum((line.amount for line in more), Fraction(0))
     lines += _tax_lines(tariff, subtotals)
@@ -153,18 +155,20 @@ def _adder_lines(version: TariffVersion, kwh: Fraction) -> list[BillLine]:
             for adder in version.levies.adders]
 
 
-def _standing_lines(version: TariffVersion, load: Load, from_ns: int, to_ns: int, zone: ZoneInfo) -> list[BillLine]:
-    """Demand and fixed charges of a span of one version."""
-    lines = []
-    months = list(_periods("month", from_ns, to_ns, zone))
+def _standing_lines(tariff: RuledTariff, version: TariffVersion, load: Load, span_ns: tuple[int, int],
+                    bill_ns: tuple[int, int]) -> list[BillLine]:
+    """Demand and fixed charges of a version's span of a bill."""
+    lines, zone = [], ZoneInfo(tariff.timezone)
+    months = list(_periods("month", *span_ns, zone))
+    billed = {name: (start_ns, end_ns) for name, _, start_ns, end_ns, _ in _periods("month", *bill_ns, zone)}
     for charge in version.levies.demand:
-        for name, month_ns, start_ns, end_ns, share in months:
-            peak_kw = _peak_kw(charge, version, load, month_ns, start_ns, end_ns)
+        for name, month_ns, _, _, share in months:
+            peak_kw = _peak_kw(tariff, _same_charges(tariff, version, charge), load, month_ns, charge.window_ns, billed[name])
             price = Fraction(charge.per_kw_month) * share
             if peak_kw is not None:
                 lines.append(BillLine("demand", f"{charge.name} {name}", peak_kw, "kW", price, peak_kw * price))
     for fixed in version.levies.fixed:
-        spans = months if fixed.per == "month" else _periods("day", from_ns, to_ns, zone)
+        spans = months if fixed.per == "month" else _periods("day", *span_ns, zone)
         count = sum((share for *_, share in spans), Fraction(0))
         price = Fraction(fixed.price)
         lines.append(BillLine("fixed", fixed.name, count, fixed.per, price, count * price))
@@ -181,14 +185,24 @@ def _periods(kind: str, from_ns: int, to_ns: int, zone: ZoneInfo) -> Iterator[tu
         from_ns = end_ns
 
 
-def _peak_kw(charge: DemandCharge, version: TariffVersion, load: Load, month_ns: int, from_ns: int, to_ns: int,
-             ) -> Fraction | None:
+def _same_charges(tariff: RuledTariff, version: TariffVersion, charge: DemandCharge) -> dict[int, DemandCharge]:
+    """The charge as each version has it, by where the version begins: of those with its name the one in the same place."""
+    place = [other for other in version.levies.demand if other.name == charge.name].index(charge)
+    named = {each.starts_ns: [other for other in each.levies.demand if other.name == charge.name] for each in tariff.versions}
+    return {starts_ns: charges[place] for starts_ns, charges in named.items() if place < len(charges)}
+
+
+def _peak_kw(tariff: RuledTariff, charges: dict[int, DemandCharge], load: Load, month_ns: int, window_ns: int,
+             span_ns: tuple[int, int]) -> Fraction | None:
     """The highest mean over windows; None where none counts."""
     peak: Fraction | None = None
+    from_ns, to_ns = span_ns
     while from_ns < to_ns:
-        window_end_ns = month_ns + ((from_ns - month_ns) // charge.window_ns + 1) * charge.window_ns
+        window_end_ns = month_ns + ((from_ns - month_ns) // window_ns + 1) * window_ns
         end_ns = min(to_ns, window_end_ns)
-        if not charge.when or version.rate_at(from_ns) in charge.when:
+        version = tariff.version_at(from_ns)
+        charge = charges.get(version.starts_ns) if version is not None else None
+        if version is not None and charge is not None and (not charge.when or version.rate_at(from_ns) in charge.when):
             mean_kw = Fraction(load.energy(from_ns, end_ns), (end_ns - from_ns) * NANO)
             peak = mean_kw if peak is None else max(peak, mean_kw)
         from_ns = end_ns

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.errors import SourceError, UsageError
+from agent.input_files import open_input
 from agent.model import Reading
 from agent.units import NS_PER_S
 
@@ -25,6 +26,7 @@ FORMAT: Final = "gpu-finops-recording"
 VERSION: Final = 1
 _GZIP: Final = zlib.MAX_WBITS | 16   # zlib's way to ask for a gzip wrapper
 _CHUNK_BYTES: Final = 64 * 1024
+_MOST_LINE_BYTES: Final = 64 * 2**20     # a reading of a thousand devices has a hundredth of that
 
 
 class RecordedGpu(Struct, frozen=True):
@@ -111,7 +113,7 @@ class RecordingFile:
         self.readings = 0
         self._line_number = 0
         try:
-            self._file: BinaryIO = self.path.open("rb")
+            self._file: BinaryIO = open_input(self.path, most_bytes=None)
         except OSError as error:
             raise SourceError(
                 f"{path}: the recording cannot be read: {error.strerror}; name a file that `gpu-finops record` wrote"
@@ -169,6 +171,9 @@ class RecordingFile:
             *lines, kept = (kept + chunk).split(b"\n")
             for line in lines:
                 yield line, True
+            if len(kept) > _MOST_LINE_BYTES:
+                raise SourceError(f"{self.path}:{self._line_number + 1}: this line has no end, so that it is no reading; name "
+                                  "a file that `gpu-finops record` wrote")
         if kept:
             yield kept, False
 
@@ -179,7 +184,11 @@ class RecordingFile:
                 yield data
                 continue
             try:
-                yield unzip.decompress(data)
+                while data:
+                    yield unzip.decompress(data)
+                    data = unzip.unused_data         # what follows: another recording of the same kind, put behind this one
+                    if data:
+                        unzip = zlib.decompressobj(wbits=_GZIP)
             except zlib.error as error:
                 raise SourceError(
                     f"{self.path}:{self._line_number + 1}: the compressed recording is damaged from here on ({error}); "

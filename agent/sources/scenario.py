@@ -15,9 +15,13 @@ import msgspec
 from msgspec import Struct
 
 from agent.errors import ConfigError
+from agent.input_files import read_input
 
 GRID_S: Final = 10                   # every change of state falls on this grid, see waveform.py
 HOURS: Final = 24
+MOST_DEVICES: Final = 100_000
+MOST_WATTS: Final = 1_000_000
+MOST_GIB: Final = 1_000_000
 
 
 class SimulatedGpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,12 +126,14 @@ def load_scenario(
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(read_input(path).decode())
     except OSError as error:
         raise ConfigError([f"{path}: the scenario cannot be read ({error.strerror}); name a readable TOML file"]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: the scenario is not TOML: {error}"]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError([f"{path}: the scenario holds what cannot be read ({error}); write it as docs/simulated.md "
+                           "does"]) from None
 
 
 def _convert(where: str, given: Mapping[str, Any]) -> Scenario:
@@ -142,6 +148,8 @@ def _faults(scenario: Scenario) -> list[str]:
     faults = []
     if scenario.devices < 1:
         faults.append(f"devices: {scenario.devices} GPUs are too few, write 1 or more")
+    elif scenario.devices > MOST_DEVICES:
+        return [f"devices: {scenario.devices} GPUs are too many, write {MOST_DEVICES} or fewer"]
     if scenario.repeat < 0:
         faults.append(f"repeat: {scenario.repeat} is negative, write 0 for a pattern that does not repeat")
     if not 0 <= scenario.jitter <= 0.5:
@@ -150,8 +158,11 @@ def _faults(scenario: Scenario) -> list[str]:
         faults.append(f"utc_offset_minutes: {scenario.utc_offset_minutes} is further than 14 hours from UTC")
     gpu = scenario.gpu
     static_watts = gpu.idle_watts + gpu.context_watts
-    if not (gpu.idle_watts >= 0 and gpu.context_watts >= 0 and static_watts < gpu.limit_watts):
-        faults.append("gpu: idle_watts + context_watts must be under limit_watts, and none of them negative")
+    if not (gpu.idle_watts >= 0 and gpu.context_watts >= 0 and static_watts < gpu.limit_watts <= MOST_WATTS):
+        faults.append("gpu: idle_watts + context_watts must be under limit_watts, none of them negative, and "
+                      f"limit_watts at most {MOST_WATTS}")
+    if not 0 <= gpu.memory_gib <= MOST_GIB:
+        faults.append(f"gpu: memory_gib: {gpu.memory_gib:g} is outside 0 to {MOST_GIB}")
     for number, workload in enumerate(scenario.workload):
         faults += [f"workload {number + 1}: {fault}" for fault in _workload_faults(workload, scenario.positions)]
     for position in range(scenario.positions):

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from msgspec import Struct
 
 from agent.errors import UsageError
+from agent.input_files import read_input
 
 
 class Wishes(Struct, frozen=True, kw_only=True):
@@ -36,6 +37,8 @@ class Imported(Struct, frozen=True, kw_only=True):
     csv: str | None = None
 
 
+_MOST_DIGITS = 12
+
 CSV = "<csv>"                                    # stands in a table for the name of the series' file
 
 Importer = Callable[[Path, Wishes], Imported]
@@ -44,7 +47,7 @@ Importer = Callable[[Path, Wishes], Imported]
 def read_json(file: Path) -> Any:
     """The document in a file, numbers with a point as Decimal. Raises UsageError."""
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"), parse_float=Decimal, parse_constant=_no_constant)
+        return json.loads(read_input(file).decode("utf-8-sig"), parse_float=_decimal, parse_constant=_no_constant)
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror}); give the path of a JSON file") from error
     except (ValueError, RecursionError) as error:
@@ -56,15 +59,24 @@ def refuse(file: Path, field: str, sentence: str) -> NoReturn:
 
 
 def number(file: Path, field: str, value: object) -> Decimal:
-    """A finite number, exact."""
+    """A finite number, exact, of a size that an amount has."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         refuse(file, field, f"is {value!r}, not a number; correct the file")
+    if value and not -_MOST_DIGITS <= Decimal(value).adjusted() < _MOST_DIGITS:
+        refuse(file, field, f"is {Decimal(value):.3g}, which no amount is; correct the file")
     return Decimal(value)
 
 
 def slug(text: str) -> str:
     """A name that needs no quotes: lower case, words joined by hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "imported"
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        raise ValueError(f"{text[:40]} is too large") from None
 
 
 def _no_constant(word: str) -> NoReturn:

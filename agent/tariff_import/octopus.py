@@ -64,7 +64,7 @@ def _of_one_method(file: Path, results: list[Any], wanted: str | None) -> list[t
         refuse(file, "payment_method", f"is never {wanted}; choose one of {', '.join(methods) or 'none: leave it out'}")
     if wanted is None and len(methods) > 1:
         refuse(file, "payment_method", f"is one of {', '.join(methods)}, each with prices; choose with --payment-method")
-    return [(i, result) for i, result in enumerate(results) if wanted is None or result.get("payment_method") in {wanted, None}]
+    return [(i, result) for i, result in enumerate(results) if wanted is None or result.get("payment_method") in (wanted, None)]
 
 
 def _row(file: Path, place: str, result: Mapping[str, Any]) -> _Row:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from agent.printable import printable
 from agent.tariff_import.base import CSV, Imported
-from agent.toml.document import dotted
+from agent.toml.document import dotted, quoted
 
 
 def tariff_text(tariff: Imported, csv_name: str) -> str:
     """The file's text. ``csv_name``: the price series' file, relative to this one."""
-    lines = [f"# {' '.join(note.split())}" for note in tariff.notes]
+    lines = [f"# {printable(' '.join(note.split()))}" for note in tariff.notes]
     lines.append(f"[{dotted('tariff', tariff.name)}]")
     for key, value in tariff.table.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -31,7 +32,9 @@ def _value(value: Any, csv_name: str) -> str:
         return f"[{', '.join(_value(item, csv_name) for item in value)}]"
     if isinstance(value, Decimal):
         return plain(value)
-    return json.dumps(csv_name if value == CSV else value, ensure_ascii=False)
+    if isinstance(value, str):
+        return quoted(csv_name if value == CSV else value)
+    return json.dumps(value)
 
 
 def plain(number: Decimal) -> str:

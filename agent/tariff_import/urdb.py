@@ -2,7 +2,9 @@
 
 Its periods (of energy, of demand, and of demand by month) each have a calendar of their own; here a rate's name stands for
 one combination of the three, and demand charges name the combinations that they count in. ``adj`` is added to the price;
-``sell`` is about feeding in, which is not billed here. A field that changes the bill and has no counterpart is an error.
+``sell`` is about feeding in, which is not billed here. Blocks of "kWh daily" are so many kWh for each day of the month, over
+the month as a whole: months of another length then have a rate of their own. A field that changes the bill and has no
+counterpart is an error.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from agent.tariff_import.base import Imported, Wishes, number, read_json, refuse
 from agent.tariff_import.urdb_fields import BILLED, HARMLESS, REFUSED, empty
 
 _WINDOWS: Final = frozenset({5, 10, 15, 30, 60})
-_TIER_PERIODS: Final = {"kwh": "month", "kwh daily": "day"}
+_DAILY: Final = {"kwh": False, "kwh daily": True}        # units of blocks, and whether they are by the month's days
+_DAYS_OF_MONTH: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAYS: Final = {"weekday": ["mon-fri"], "weekend": ["sat", "sun"]}
 _HOURS: Final = range(24)
 
-_Combination = tuple[int, int, int]              # period of energy, of demand, and of the month's demand
+# period of energy, of demand, and of the month's demand; days of the month where blocks are by them, else 0
+_Combination = tuple[int, int, int, int]
 _Calendar = Mapping[str, list[list[_Combination]]]       # weekday or weekend -> month -> hour
 
 
@@ -32,15 +36,19 @@ def read(file: Path, wishes: Wishes) -> Imported:
         refuse(file, "timezone", "is in no field of a URDB rate; write --timezone with the utility's, such as "
                                  "America/Los_Angeles")
     currency = wishes.currency or _currency(file, rate)
-    calendar = _calendar(file, rate)
-    energy, tier_period = _energy(file, rate, calendar)
+    for field in ("energyratestructure", "demandratestructure", "flatdemandstructure"):
+        if not isinstance(rate.get(field) or [], list):
+            refuse(file, field, "is not a list of periods, each a list of blocks; correct the file")
+    energy, daily = _energy(file, rate)
+    calendar = _calendar(file, rate, daily)
+    _check_blocks(file, energy, calendar)
     used = sorted({entry for months in calendar.values() for hours in months for entry in hours})
     names = _names(used)
     demand = _demand(file, rate, names)
     table: dict[str, Any] = {"currency": currency, "timezone": wishes.timezone}
-    if tier_period is not None:
-        table["tier_period"] = tier_period
-    table["rates"] = {names[entry]: energy[entry[0]] for entry in used}
+    if any(isinstance(energy[entry[0]], list) for entry in used):
+        table["tier_period"] = "month"
+    table["rates"] = {names[entry]: _of_month(energy[entry[0]], entry[3]) for entry in used}
     if demand:
         table["demand"] = demand
     if fixed := _fixed(file, rate):
@@ -49,6 +57,8 @@ def read(file: Path, wishes: Wishes) -> Imported:
     notes = [f"From {file.name}: {', '.join(str(rate[key]) for key in ('utility', 'name', 'label') if rate.get(key))}"]
     if demand and empty(rate.get("demandwindow")):
         notes.append('The source does not say over how long demand is metered; "15m" is assumed.')
+    if daily:
+        notes.append("Blocks of so many kWh a day are written as kWh a month, times its days; of February, 28.")
     notes += [f"Left out on demand: {field}" for field in sorted(wishes.ignore & rate.keys())]
     name = wishes.name or slug(f"{rate.get('utility', '')} {rate.get('name', '')}")
     return Imported(name=name, table=table, notes=tuple(notes))
@@ -77,15 +87,15 @@ def _check_fields(file: Path, rate: Mapping[str, Any], ignore: frozenset[str]) -
 
 
 def _currency(file: Path, rate: Mapping[str, Any]) -> str:
-    if rate.get("country") not in {None, "", "USA", "US"}:
+    if rate.get("country") not in (None, "", "USA", "US"):
         refuse(file, "country", f"is {rate['country']}; write --currency with the code of its prices")
-    if rate.get("currency") not in {None, "", "USD"}:
+    if rate.get("currency") not in (None, "", "USD"):
         refuse(file, "currency", f"is {rate['currency']}; write --currency with the code of its prices")
     return "USD"
 
 
-def _calendar(file: Path, rate: Mapping[str, Any]) -> _Calendar:
-    """For each kind of day, month and hour, which periods hold."""
+def _calendar(file: Path, rate: Mapping[str, Any], daily: frozenset[int]) -> _Calendar:
+    """For each kind of day, month and hour, which periods hold. ``daily``: the periods of energy with blocks by the day."""
     flat = rate.get("flatdemandmonths")
     months = len(rate.get("flatdemandstructure") or ())
     if flat is None and months > 1:
@@ -95,7 +105,8 @@ def _calendar(file: Path, rate: Mapping[str, Any]) -> _Calendar:
     for day in _DAYS:
         energy = _schedule(file, rate, "energy", day)
         demand = _schedule(file, rate, "demand", day)
-        found[day] = [[(energy[month][hour], demand[month][hour], _index(file, "flatdemandmonths", flat[month], max(months, 1)))
+        found[day] = [[(energy[month][hour], demand[month][hour], _index(file, "flatdemandmonths", flat[month], max(months, 1)),
+                        _DAYS_OF_MONTH[month] if energy[month][hour] in daily else 0)
                        for hour in _HOURS] for month in range(12)]
     return found
 
@@ -121,7 +132,7 @@ def _twelve(file: Path, field: str, value: Any) -> list[Any]:
 
 
 def _index(file: Path, field: str, value: Any, size: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or value != int(value) or not 0 <= value < size:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value < size or value != int(value):
         refuse(file, field, f"names period {value}, and there are {size}, from 0; correct the file")
     return int(value)
 
@@ -144,46 +155,59 @@ def _price(file: Path, place: str, tier: Mapping[str, Any]) -> Decimal:
     return number(file, f"{place}.rate", tier["rate"]) + number(file, f"{place}.adj", tier.get("adj") or 0)
 
 
-def _energy(file: Path, rate: Mapping[str, Any], calendar: _Calendar) -> tuple[list[Any], str | None]:
-    """Each period's price or blocks, and over what time kWh count for blocks; None without blocks."""
+def _energy(file: Path, rate: Mapping[str, Any]) -> tuple[list[Any], frozenset[int]]:
+    """Each period's price or blocks, and the periods whose blocks are so many kWh a day."""
     field = "energyratestructure"
     if not rate.get(field):
         refuse(file, field, "is missing; a tariff needs a price of energy")
-    periods, found, counted = _tiers(file, field, rate[field]), [], set()
-    for period, tiers in enumerate(periods):
+    found, daily = [], set()
+    for period, tiers in enumerate(_tiers(file, field, rate[field])):
         blocks: list[dict[str, Decimal]] = []
+        units = set()
         for at, tier in enumerate(tiers):
             place = f"{field}[{period}][{at}]"
             unit = str(tier.get("unit") or "kWh").lower()
-            if unit not in _TIER_PERIODS:
+            if unit not in _DAILY:
                 refuse(file, f"{place}.unit", f"is {tier['unit']}; blocks count in kWh or kWh daily here")
             block = {"price": _price(file, place, tier)}
             if at < len(tiers) - 1:
                 if tier.get("max") is None:
                     refuse(file, f"{place}.max", "is missing; only the last block has no end")
                 block = {"upto": number(file, f"{place}.max", tier["max"]), **block}
-                counted.add(_TIER_PERIODS[unit])
+                units.add(_DAILY[unit])
             blocks.append(block)
         found.append(blocks if len(blocks) > 1 else blocks[0]["price"])
+        if len(units) > 1:
+            refuse(file, f"{field}[{period}].unit", "counts some blocks by day and others by month; correct the file")
+        if True in units:
+            daily.add(period)
+    return found, frozenset(daily)
+
+
+def _check_blocks(file: Path, energy: Sequence[Any], calendar: _Calendar) -> None:
     for month in range(12):
         together = {entry[0] for day in calendar.values() for entry in day[month]}
-        if len(together) > 1 and any(isinstance(found[period], list) for period in together):
-            refuse(file, f"{field}.max", f"is a block in a period beside another in month {month + 1}, where each counts its "
-                                         "own kWh; here blocks count all kWh of the site")
-    if len(counted) > 1:
-        refuse(file, f"{field}.unit", "counts some blocks by day and others by month; here a tariff has one tier_period")
-    return found, counted.pop() if counted else None
+        if len(together) > 1 and any(isinstance(energy[period], list) for period in together):
+            refuse(file, "energyratestructure.max", f"is a block in a period beside another in month {month + 1}, where each "
+                                                    "counts its own kWh; here blocks count all kWh of the site")
+
+
+def _of_month(price: Any, days: int) -> Any:
+    """A period's price or blocks in a month of so many days; 0 where its blocks are the month's as they are."""
+    if days == 0:
+        return price
+    return [{**block, "upto": block["upto"] * days} if "upto" in block else block for block in price]
 
 
 def _names(used: Sequence[_Combination]) -> dict[_Combination, str]:
-    """A name each: e0 for the period of energy, d1 and f1 where there are several of demand."""
-    several = [len({entry[part] for entry in used}) > 1 for part in range(3)]
-    return {entry: "-".join(f"{letter}{entry[part]}" for part, letter in enumerate("edf") if part == 0 or several[part])
+    """A name each: e0 for the period of energy, d1 and f1 where there are several of demand, m31 for months of 31 days."""
+    several = [len({entry[part] for entry in used}) > 1 for part in range(4)]
+    return {entry: "-".join(f"{letter}{entry[part]}" for part, letter in enumerate("edfm") if part == 0 or several[part])
             for entry in used}
 
 
 def _demand(file: Path, rate: Mapping[str, Any], names: Mapping[_Combination, str]) -> list[dict[str, Any]]:
-    minutes = rate.get("demandwindow") or 15
+    minutes = number(file, "demandwindow", rate.get("demandwindow") or 15)
     if minutes not in _WINDOWS:
         refuse(file, "demandwindow", f"is {minutes} minutes; demand is billed over 5, 10, 15, 30 or 60 here")
     found = []
@@ -196,12 +220,12 @@ def _demand(file: Path, rate: Mapping[str, Any], names: Mapping[_Combination, st
             if prices[0] == 0:
                 continue
             for unit in (*(rate.get(unit) for unit in units), *(tier.get("unit") for tier in tiers)):
-                if unit not in {None, "", "kW"}:
+                if unit not in (None, "", "kW"):
                     refuse(file, units[0], f"is {unit}; demand is billed in kW a month here")
             when = [name for entry, name in names.items() if entry[part] == period]
             if when:
                 charge = {"name": f"{field.removesuffix('structure')} {period}", "per_kw_month": prices[0],
-                          "window": f"{minutes}m"}
+                          "window": f"{int(minutes)}m"}
                 found.append(charge if len(when) == len(names) else {**charge, "when": when})
     return found
 

@@ -43,7 +43,11 @@ def read_price(node: Node, faults: Faults) -> int | None:
     if abs(price) > HIGHEST_PRICE:
         faults.at(node, f"is {price}; write a price per kWh between -{HIGHEST_PRICE} and {HIGHEST_PRICE}")
         return None
-    return atto_per_kwh(price)
+    atto = atto_per_kwh(price)
+    if price and not atto:
+        faults.at(node, f"is {price:.3g}, finer than 1e-18; write the price of a kWh, 0 where it costs nothing")
+        return None
+    return atto
 
 
 def _claims(node: Node) -> bool:

@@ -36,9 +36,13 @@ def day_pattern(rules: Sequence[TariffRule], month: int, weekday: int, date: dt.
         and (not rule.dates or date in rule.dates)
     ]
     edges = sorted({0, *(edge for _, spans in matching for span in spans for edge in span if edge < _MINUTES_PER_DAY)})
+    winners = [NO_RULE] * _MINUTES_PER_DAY
+    for i, spans in reversed(matching):          # painted over by those that come first
+        for a, b in spans:
+            winners[a:b] = [i] * (b - a)
     pattern: list[tuple[int, int]] = []
     for minute in edges:
-        winner = next((i for i, spans in matching if any(a <= minute < b for a, b in spans)), NO_RULE)
+        winner = winners[minute]
         if not pattern or pattern[-1][1] != winner:
             pattern.append((minute, winner))
     return tuple(pattern)

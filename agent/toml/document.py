@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -9,9 +10,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from agent.input_files import read_input
 from agent.toml.lines import KeyPath, key_lines
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_MOST_BYTES = 4 * 2**20              # tens of thousands of lines, where hundreds are usual
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_MOST_DIGITS, _SHOWN = 40, 40
+_ENDLESS_NUMBER = re.compile(r"[0-9_]{4000,}")
 _SYNTAX_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -60,14 +66,20 @@ def dotted(key: str, name: str | int) -> str:
     """A key path one step further: ``tariff.flat``, ``rule[0]``, quoted where TOML would want quotes."""
     if isinstance(name, int):
         return f"{key}[{name}]"
-    shown = name if _BARE.fullmatch(name) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    shown = name if _BARE.fullmatch(name) else quoted(name)
     return f"{key}.{shown}" if key else shown
+
+
+def quoted(text: str) -> str:
+    """A text as TOML writes it between quotes; half of a surrogate pair, which it cannot write, as a replacement."""
+    shown = json.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ensure_ascii=False)
+    return shown.replace("\x7f", "\\u007f")
 
 
 def read_document(file: Path, faults: Faults) -> Node | None:
     """A file's tree; None, with a fault, where it cannot be read or is not TOML. An empty file is an empty table."""
     try:
-        raw = file.read_bytes()
+        raw = read_input(file, _MOST_BYTES)
     except OSError as error:
         faults.line(file, 0, "", f"cannot be read ({error.strerror}); give the path of a readable TOML file")
         return None
@@ -76,9 +88,14 @@ def read_document(file: Path, faults: Faults) -> Node | None:
     except UnicodeDecodeError as error:
         faults.line(file, raw.count(b"\n", 0, error.start) + 1, "encoding", "is not UTF-8; save the file as UTF-8")
         return None
+    return parse_document(text, file, faults)
+
+
+def parse_document(text: str, file: Path, faults: Faults) -> Node | None:
+    """The tree of a TOML text, ``file`` its name in the faults; None, with a fault, where it is not TOML."""
     try:
-        data = tomllib.loads(text, parse_float=Decimal)
-        return _located(data, file, key_lines(text), (), "", 1)
+        data = tomllib.loads(text, parse_float=_decimal)
+        return _located(data, file, key_lines(text), (), "", 1, faults)
     except tomllib.TOMLDecodeError as error:
         sentence = str(error)
         found = _SYNTAX_LINE.search(sentence)
@@ -89,8 +106,14 @@ def read_document(file: Path, faults: Faults) -> Node | None:
     except RecursionError:
         faults.line(file, 1, "syntax", "is nested too deeply; write flatter tables")
         return None
-    except (ValueError, ArithmeticError) as error:           # a number or a date that Python cannot hold
-        faults.line(file, 1, "syntax", f"holds a value that cannot be read ({error}); write a smaller number or a real date")
+    except _NoNumber as error:
+        line = text.count("\n", 0, max(0, text.find(error.text))) + 1
+        faults.line(file, line, "syntax", f"is {error.text[:_SHOWN]}, which no amount is; write a number of fewer digits")
+        return None
+    except ValueError:                                       # a whole number of thousands of digits: tomllib says no line
+        found = _ENDLESS_NUMBER.search(text)
+        line = text.count("\n", 0, found.start()) + 1 if found else 1
+        faults.line(file, line, "syntax", "holds a number that is too long to read; write one of fewer digits")
         return None
 
 
@@ -99,14 +122,35 @@ def plain_node(value: Any, key: str) -> Node:
     return Node(str(value) if isinstance(value, Path) else value, None, 0, key)
 
 
-def _located(value: Any, file: Path, lines: Mapping[KeyPath, int], path: KeyPath, key: str, line: int) -> Node:
+def _decimal(text: str) -> Decimal:
+    """A number with a point, exact. Raises _NoNumber for one with more digits than any amount."""
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        raise _NoNumber(text) from None
+    if len(number.as_tuple().digits) > _MOST_DIGITS:
+        raise _NoNumber(text)
+    return number
+
+
+class _NoNumber(ValueError):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+def _located(value: Any, file: Path, lines: Mapping[KeyPath, int], path: KeyPath, key: str, line: int,
+             faults: Faults) -> Node:
     line = lines.get(path, line)
     if isinstance(value, dict):
         items = value.items()
-        return Node({n: _located(v, file, lines, (*path, n), dotted(key, n), line) for n, v in items}, file, line, key)
+        return Node({n: _located(v, file, lines, (*path, n), dotted(key, n), line, faults) for n, v in items}, file, line, key)
     if isinstance(value, list):
         rows = enumerate(value)
-        return Node([_located(v, file, lines, (*path, i), dotted(key, i), line) for i, v in rows], file, line, key)
+        return Node([_located(v, file, lines, (*path, i), dotted(key, i), line, faults) for i, v in rows], file, line, key)
+    if isinstance(value, int) and not _LEAST <= value <= _MOST:
+        faults.line(file, line, key, "is a whole number of more than 64 bits; write one that an amount can be")
+        value = 0                                            # TOML has no such numbers, and Python cannot always print them
     return Node(value, file, line, key)
 
 

@@ -6,6 +6,7 @@ Every getter returns something usable even where it found a fault, so that the r
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import difflib
 from collections.abc import Collection, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.calendar.durations import format_duration, parse_duration_ns
+from agent.input_files import is_file
 from agent.toml.document import Faults, Node, dotted
 
 _TYPE_NAMES = {
@@ -210,19 +212,26 @@ class Table:
     def path(self, name: str) -> Path | None:
         """A path; a relative one starts at the directory of the file that names it."""
         text = self.text(name)
-        return None if text is None else resolve_path(self._nodes[name], text)
+        if text is None:
+            return None
+        path = resolve_path(self._nodes[name], text)
+        if text.startswith("~") and text in str(path):
+            self.fault(self._nodes[name], f"is {text!r}, and there is no home directory of that user; write the whole path")
+        return path
 
 
 def resolve_path(node: Node, text: str) -> Path:
     """A path as its file means it: relative to that file, or to the working directory on the command line."""
-    path = Path(text).expanduser()
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):          # nobody of that name: then there is no such file either
+        path = path.expanduser()
     return path if node.file is None else node.file.parent / path
 
 
 def resolve_file(node: Node, faults: Faults) -> Path | None:
     """A path that must name a file; None, with a fault, where it does not."""
     path = resolve_path(node, node.value)
-    if path.is_file():
+    if is_file(path):
         return path
     faults.at(node, f"is {node.value!r}, and there is no such file; name an existing one (looked for {str(path)!r})")
     return None

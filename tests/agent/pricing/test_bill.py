@@ -112,6 +112,30 @@ def test_versions_are_billed_each_by_its_own_terms(tmp_path: Path) -> None:
     assert amounts(bill, "energy") == {"a": 20}
 
 
+TWO_VERSIONS = ('timezone = "UTC"\nrates = { a = 0 }\nrule = [{ rate = "a" }]\n'
+                'demand = [{ name = "any", per_kw_month = 30, window = "15m" }]\n'
+                '[[tariff.t.version]]\nvalid_from = 2026-04-11\n')
+
+
+@pytest.mark.parametrize(("second", "second_price"), [
+    ("rates = { a = 0.0 }", 30),                              # energy alone changes: the month's demand is what it was
+    ('demand = [{ name = "any", per_kw_month = 60, window = "15m" }]', 60)])
+@pytest.mark.parametrize("peak_day", ["2026-04-03", "2026-04-20"])
+def test_a_version_within_a_month_shares_its_demand(tmp_path: Path, second: str, second_price: int, peak_day: str) -> None:
+    tariff = read(tmp_path, TWO_VERSIONS + second)
+    peak_ns = local_ns(peak_day, "UTC")
+    load = load_of((0, 1_000), (peak_ns, 9_000), (peak_ns + NS_PER_HOUR, 1_000))
+    bill = make_bill(tariff, load, UTC_NS, local_ns("2026-05-01", "UTC"))
+    assert bill.total == 9 * (30 * Fraction(10, 30) + second_price * Fraction(20, 30))
+
+
+def test_a_charge_that_one_version_has_counts_while_it_is_there(tmp_path: Path) -> None:
+    tariff = read(tmp_path, TWO_VERSIONS + "demand = []")
+    after_ns = local_ns("2026-04-20", "UTC")
+    bill = make_bill(tariff, load_of((0, 2_000), (after_ns, 9_000)), UTC_NS, local_ns("2026-05-01", "UTC"))
+    assert amounts(bill, "demand") == {"any 2026-04": 2 * 30 * Fraction(10, 30)}
+
+
 def test_energy_without_a_known_price_is_counted_and_in_no_line(tmp_path: Path) -> None:
     tariff = read(tmp_path, 'timezone = "UTC"\nvalid_from = 2026-04-01\nrates = { a = 1 }\nrule = [{ rate = "a" }]\n'
                             'fixed = [{ name = "day", per_day = 2 }]\nadders = [{ name = "x", per_kwh = 0.5 }]')

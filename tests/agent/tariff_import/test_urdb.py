@@ -91,6 +91,20 @@ def test_a_month_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(capsys.readouterr().out)["total"] == pytest.approx(10 * (138 * 0.21 + 606 * 0.085) + 30.5, abs=1e-9)
 
 
+def test_blocks_by_day_are_a_months_allowance_and_not_each_days(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = imported(tmp_path, RATES["blocks by day"])
+    (tmp_path / "load.csv").write_text("start,kw\n2026-01-01T00:00:00Z,0\n2026-07-10T00:00:00-07:00,100\n"
+                                       "2026-07-10T13:00:00-07:00,0\n2026-08-10T00:00:00-07:00,1\n2026-08-10T01:00:00-07:00,0\n")
+    totals = []
+    for month in ("07", "08"):
+        capsys.readouterr()
+        assert main(["tariff", "bill", "t", "--from", f"2026-{month}-01", "--to", f"2026-{int(month) + 1:02d}-01", "--load",
+                     str(tmp_path / "load.csv"), "--config.file", str(file), "--json"]) == 0
+        totals.append(json.loads(capsys.readouterr().out)["total"])
+    # 1,300 kWh on one day of July: the month's 31 x 40 kWh at 0.1, the other 60 at 0.4; August begins anew
+    assert totals == pytest.approx([1240 * 0.1 + 60 * 0.4, 0.1], abs=1e-9)
+
+
 def refused(directory: Path, rate: dict[str, Any], capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     status = main(["tariff", "import", "--format", "urdb", str(write(directory, {**RATES["flat"], **rate})), "--timezone", ZONE,
                    *arguments])

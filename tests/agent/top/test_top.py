@@ -81,8 +81,9 @@ def test_a_name_and_a_password_come_from_the_environment_and_are_not_shown(serve
 @pytest.mark.parametrize(("status", "body", "said"), [
     (503, b"", "has nothing to show yet; try again in a few seconds"),
     (500, b"", "answers 500 Internal Server Error; see its log"),
-    (200, b"<html>", "is no gpu-finops; name its address with --url"),
-    (200, b"[1]", "is no gpu-finops; name its address with --url"),
+    *[(200, body, "is no gpu-finops of this version; name its address with --url") for body in (
+        b"<html>", b"[1]", b"{}", b"[" * 2000, b"\xff", json.dumps(GOLDEN | {"devices": None}).encode(),
+        json.dumps(GOLDEN | {"overview": {"net_cost": 5}}).encode())],
 ])
 def test_an_answer_that_is_no_snapshot_is_one_sentence(server: http.server.ThreadingHTTPServer, status: int, body: bytes,
                                                        said: str) -> None:
