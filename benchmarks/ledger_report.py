@@ -25,6 +25,7 @@ from agent.budgets import BudgetBook
 from agent.ledger.at_rest import forget_at_rest
 from agent.ledger.file import FILE_NAME, fault_of
 from agent.ledger.ledger import Ledger
+from agent.ledger.rescue import Backfill
 from agent.ledger.seal import install, seal_all
 from agent.settings import Budget
 from agent.units import NANO, NS_PER_HOUR, NS_PER_S
@@ -101,17 +102,21 @@ def checked(state: Path) -> float:
     return round(time.perf_counter() - began, 2)
 
 
-def replaced(state: Path, now_ns: int) -> float:
-    """Seconds of setting the file aside and going on with all of it but one quarter of an hour, which is damaged."""
+def replaced(state: Path, now_ns: int) -> tuple[float, float]:
+    """Seconds that ticks wait while a damaged file is set aside, and those until all of it but one quarter of an hour has been
+    carried over beside them."""
     forget_at_rest(state / FILE_NAME)
     with contextlib.closing(sqlite3.connect(state / FILE_NAME)) as db, db:
         db.execute("UPDATE usage SET energy_mj = energy_mj + 1 WHERE start_ns = (SELECT MIN(start_ns) FROM usage)")
     ledger = Ledger(state, now_ns)
     began = time.perf_counter()
     ledger.give_up("one quarter of an hour is damaged", now_ns)
-    took = time.perf_counter() - began
+    waited = time.perf_counter() - began
+    rows = Backfill(ledger.path)()
+    carried = time.perf_counter() - began
     ledger.close()
-    return round(took, 2)
+    assert rows > 0
+    return round(waited, 2), round(carried, 2)
 
 
 def main() -> int:
@@ -132,7 +137,8 @@ def main() -> int:
             "by_gpu_s": report(state, config, *year, "--by", "gpu"),
             "by_rate_month_s": report(state, config, *year, "--by", "rate,month"),
             "one_month_by_gpu_s": report(state, config, "--from", "2026-03-01", "--to", "2026-04-01", "--by", "gpu"),
-            "checked_s": checked(state), "replaced_s": replaced(state, end_ns)}
+            "checked_s": checked(state)}
+        figures["set_aside_s"], figures["carried_over_s"] = replaced(state, end_ns)
     print(json.dumps(figures, indent=2))
     return 1 if figures["by_project_s"] > LIMIT_S or figures["start_s"] > LIMIT_S else 0
 

@@ -51,4 +51,13 @@ def test_upkeep(tmp_path: Path) -> None:
     assert ledger.set_aside is not None
     book(ledger, pricing(None), START_NS, 1, session="after")
     assert fall(before, ledger.totals) == []
+    came: list[bool] = []
+    LedgerUpkeep(ledger, jobs, SystemClock(), lambda: ("Asia/Kolkata", Retention()), lambda: came.append(True)).schedule()
+    jobs.work["rows of a damaged ledger"]()
+    jobs.work["rows of a damaged ledger"]()
+    assert came == []                                        # every page of them was overwritten
+    ledger.give_up("damaged", START_NS)
+    jobs.work["rows of a damaged ledger"]()
+    jobs.work["rows of a damaged ledger"]()
+    assert came == [True]                                    # once: stages are built again from them
     ledger.close()

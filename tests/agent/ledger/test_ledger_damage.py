@@ -17,10 +17,12 @@ from agent.ledger.file import FILE_NAME, fault_of
 from agent.ledger.journal import Journal
 from agent.ledger.ledger import Ledger
 from agent.ledger.query import LedgerReader, open_for_reading
+from agent.ledger.rescue import Backfill
 from agent.ledger.rollup import roll_up
 from agent.ledger.seal import install, seal_all
 from agent.ledger.verify import verify
 from agent.model import Totals
+from agent.pricing.pricing import BUCKET_NS
 from agent.units import NS_PER_HOUR, NS_PER_S
 from tests.agent.ledger.test_ledger import METER, charge
 from tests.agent.priced import KRONOS, book, instant_ns, pricing, tariff
@@ -272,3 +274,47 @@ def test_a_workload_is_named_in_the_new_ledger_as_in_the_old(state: Path) -> Non
     assert KRONOS in known
     assert sorted(ledger.workloads()) == sorted(known)
     ledger.close()
+
+
+def test_rows_are_carried_over_in_pieces_through_a_restart(state: Path, tmp_path: Path) -> None:
+    """Found in mid-run: totals at once, rows in transactions of 64 quarters of an hour, ticks in between; each sums up."""
+    ledger = Ledger(state, START_NS)
+    book(ledger, pricing(tariff(tmp_path, "flat = 1")), START_NS + 48 * BUCKET_NS, 144, session="more")
+    before = ledger.totals
+    with closing(sqlite3.connect(ledger.path)) as db:
+        rows = db.execute("SELECT * FROM usage").fetchall()
+        marks = db.execute("SELECT * FROM mark").fetchall()
+    ledger.give_up("damaged", START_NS)
+    assert ledger.totals == before
+    assert Backfill(ledger.path, lambda: True)() == 64 * 4                     # stopped after one transaction
+    with closing(open_for_reading(state)) as db:
+        assert verify(db) == []
+        assert db.execute("SELECT COUNT(*) FROM usage").fetchone() == (64 * 4,)
+    book(ledger, pricing(tariff(tmp_path, "flat = 1")), START_NS, 1, session="meanwhile")     # into a quarter that went over
+    live = ledger.totals
+    ledger.close()
+    again = Ledger(state, START_NS)
+    assert Backfill(again.path)() == 128 * 4
+    assert Backfill(again.path)() == 0
+    assert again.totals == live
+    again.close()
+    with closing(open_for_reading(state)) as db:
+        assert verify(db) == []
+        assert db.execute("SELECT * FROM mark").fetchall() == marks
+        assert db.execute("SELECT * FROM usage WHERE start_ns > ?", (START_NS,)).fetchall() == [
+            row for row in rows if row[0] > START_NS]
+        assert set(db.execute("SELECT opening_mj, opening_ns, opening_ug FROM workload_total")) == {(0, 0, 0)}
+        assert set(db.execute("SELECT opening_nano FROM cost_total")) == {(0,)}
+        assert set(db.execute("SELECT opening_mj, opening_unpriced_mj FROM device")) == {(0, 0)}
+
+
+def test_a_file_that_is_gone_ends_the_carrying_over(state: Path) -> None:
+    ledger = Ledger(state, START_NS)
+    ledger.give_up("damaged", START_NS)
+    assert ledger.set_aside is not None
+    ledger.set_aside.unlink()
+    assert Backfill(ledger.path)() == 0
+    ledger.close()
+    with closing(open_for_reading(state)) as db:
+        assert verify(db) == []
+        assert db.execute("SELECT COUNT(*) FROM mark WHERE name GLOB 'rows*'").fetchone() == (0,)
