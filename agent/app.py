@@ -56,6 +56,7 @@ class App:
         self._clock: Clock = SystemClock()
         self._overrides = overrides
         self.config: Config = load(config_file, overrides, now_ns=self._clock.utc_ns())
+        source, options = source_of(self.config)               # what is wrong with it is said before a ledger is touched
         self._config_file = config_file or self.config.file    # gone at a reload, it is a fault; the next place is not taken
         self._wake = WakePipe()
         self._stopping = False
@@ -68,7 +69,7 @@ class App:
         attribution, stages = self._build(self.config, None)
         self._attribution = attribution
         self._pipeline = Pipeline(stages, self._ledger, self._clock, self.config.flush_interval_ns)
-        self._probe = Probe(*source_of(self.config), self._clock)
+        self._probe = Probe(source, options, self._clock)
         self._jobs = Jobs(self._wake.wake)
         self._upkeep = LedgerUpkeep(self._ledger, self._jobs, self._clock, lambda: (self.config.timezone, self.config.ledger),
                                     self.ask_reload)

@@ -236,9 +236,12 @@ def test_wrong_usage_is_two_and_one_sentence(arguments: list[str], tmp_path: Pat
     if arguments[:1] == ["report"]:
         with Daemon(tmp_path / "agent", config=PRICED) as daemon:
             arguments = [*arguments, "--state.dir", str(daemon.state)]
-    status, errors = finops(*arguments, cwd=tmp_path, environ={"PYTHONPATH": str(REPOSITORY)})
+    state = tmp_path / "untouched"
+    environ = {"PYTHONPATH": str(REPOSITORY), "STATE_DIRECTORY": str(state)}
+    status, errors = finops(*arguments, cwd=tmp_path, environ=environ)
     assert status == 2
     assert len(errors.strip().splitlines()) == 1
+    assert not state.exists()
 
 
 @pytest.mark.parametrize("arguments", [
