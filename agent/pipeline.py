@@ -8,7 +8,7 @@ from agent import __version__
 from agent.attribution.attribution import Attribution, instances_by_parent
 from agent.budgets import BudgetBook
 from agent.clock import Clock
-from agent.energy.metering import UNWATCHED_NS, EnergyMeter, method_of
+from agent.energy.metering import UNWATCHED_NS, EnergyMeter, OffTime, method_of
 from agent.energy.sensor_factor import SensorFactors
 from agent.idle import IdleJudge
 from agent.ledger.batch import Batch
@@ -17,7 +17,6 @@ from agent.ledger.ledger import Ledger
 from agent.model import (
     AgentStatus,
     BudgetStatus,
-    Charge,
     DeviceReading,
     DeviceStatus,
     EnergyInterval,
@@ -83,18 +82,22 @@ class Pipeline:
         if self.journal.full:
             self._dropped_ticks += 1
         else:
-            self._book(reading, self._energy.advance(measured, stages.calibration, stages.unwatched_ns))
+            off = self._energy.off(reading)
+            self._book(reading, self._energy.advance(measured, stages.calibration, stages.unwatched_ns), off)
         self.journal.flush_if_due(started_ns, reading.utc_ns)
         self._last = reading
         self._ticks += 1
         self._tick_seconds = (self._clock.monotonic_ns() - started_ns) / NS_PER_S
         return self.snapshot()
 
-    def _book(self, reading: Reading, intervals: tuple[EnergyInterval, ...]) -> None:
+    def _book(self, reading: Reading, intervals: tuple[EnergyInterval, ...], off: tuple[OffTime, ...]) -> None:
         stages = self.stages
         devices = {device.uuid: device for device in reading.devices}
         instances = instances_by_parent(reading)
-        charges: list[Charge] = []
+        charges = stages.pricing.charge_off([
+            (Share(uuid=time.uuid, workload=stages.attribution.nobody, start_utc_ns=time.start_utc_ns, method="idle",
+                   end_utc_ns=time.end_utc_ns, energy_mj=0, gpu_ns=time.end_utc_ns - time.start_utc_ns),
+             devices[time.uuid].name) for time in off])
         everybody: list[Share] = []
         divided: list[tuple[EnergyInterval, tuple[Share, ...]]] = []
         stages.attribution.wait(reading, {interval.uuid for interval in intervals})

@@ -67,6 +67,11 @@ class Attribution:
         return self._static.encoded
 
     @property
+    def nobody(self) -> Workload:
+        """The workload of a device that nobody is on."""
+        return self._nobody
+
+    @property
     def remembered(self) -> int:
         """How many processes' facts are held."""
         return len(self._known)

@@ -39,6 +39,7 @@ class MeterState(Struct, frozen=True):
     carry: int = 0                       # remainder of the integral's division, in mW x ns x 2
     power_limit_mw: int | None = None    # at the last reading
     calibration_carry: int = 0           # remainder of the calibration's division, in mJ x ppm
+    utc_ns: int | None = None            # the wall clock at the last reading: all that tells how long a machine was off
 
 
 class Step(Struct, frozen=True):

@@ -13,6 +13,7 @@ Energy is multiplied by the device's calibration factor here and nowhere else, t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -24,12 +25,15 @@ from agent.energy.integral import by_samples, by_trapezoid, trapezoid_of
 from agent.energy.meter import MeterState, Step
 from agent.energy.sensor_factor import UNITY_PPM, SensorFactors
 from agent.model import DeviceReading, EnergyInterval, Reading
-from agent.units import NS_PER_S
+from agent.units import NS_PER_HOUR, NS_PER_S
 
-__all__ = ["Booking", "EnergyMeter", "MeterState", "book", "method_of"]
+__all__ = ["Booking", "EnergyMeter", "MeterState", "OffTime", "book", "method_of"]
 
 SUSPEND_NS = NS_PER_S                   # BOOTTIME ahead of MONOTONIC by more than this: the machine slept
+MOST_OFF_NS = 92 * 24 * NS_PER_HOUR      # a wall clock that says more is wrong, or the machine was not in use
 UNWATCHED_NS = 10 * NS_PER_S            # longer between two good readings: nobody can be named for it
+log = logging.getLogger(__name__)
+
 _UNCALIBRATED = SensorFactors(())
 
 
@@ -38,6 +42,14 @@ class Booking(Struct, frozen=True):
 
     interval: EnergyInterval | None
     state: MeterState
+
+
+class OffTime(Struct, frozen=True):
+    """From a device's last reading before its machine was off to the first one after, by the wall clock."""
+
+    uuid: str
+    start_utc_ns: int
+    end_utc_ns: int
 
 
 class EnergyMeter:
@@ -55,6 +67,24 @@ class EnergyMeter:
     def check(self, uuid: str) -> EnergyCheck | None:
         """How far counter and integral of a device lie apart; None for one that was never read."""
         return self._checks.get(uuid)
+
+    def off(self, reading: Reading) -> tuple[OffTime, ...]:
+        """For how long the devices were off that are seen for the first time since the machine's start; to be asked before
+        ``advance``. No energy is booked for it: no counter runs through. A wall clock that stands before the last reading, or
+        more than 92 days after it, is not believed."""
+        found = []
+        for device in reading.devices:
+            last = self._states.get(device.uuid)
+            if device.failed is not None or device.parent_uuid is not None or last is None or last.boot_id == reading.boot_id:
+                continue
+            end_utc_ns = _utc_ns(device, reading)
+            if last.utc_ns is not None and 0 < end_utc_ns - last.utc_ns <= MOST_OFF_NS:
+                found.append(OffTime(device.uuid, last.utc_ns, end_utc_ns))
+            elif last.utc_ns is not None:
+                log.warning("%s: the wall clock was at %d s when it was last read and is at %d s after a start of the machine; "
+                            "nothing is charged for the time in between", device.uuid, last.utc_ns // NS_PER_S,
+                            end_utc_ns // NS_PER_S)
+        return tuple(found)
 
     def advance(self, reading: Reading, calibration: SensorFactors = _UNCALIBRATED,
                 unwatched_ns: int = UNWATCHED_NS) -> tuple[EnergyInterval, ...]:
@@ -100,7 +130,7 @@ def book(previous: MeterState | None, device: DeviceReading, reading: Reading, u
     step = _step(previous, device, awake_ns, monotonic_ns, reopened=reading.session != previous.session)
     if step is None:
         return Booking(None, previous)                     # the next good reading's interval covers this time too
-    end_utc_ns = reading.utc_ns - (reading.boottime_ns - device.boottime_ns)
+    end_utc_ns = _utc_ns(device, reading)
     interval = EnergyInterval(
         uuid=device.uuid, start_utc_ns=end_utc_ns - elapsed_ns, end_utc_ns=end_utc_ns, elapsed_ns=elapsed_ns,
         energy_mj=step.energy_mj, gap_ns=min(elapsed_ns, asleep_ns + step.gap_ns), method=step.method,
@@ -123,6 +153,10 @@ def _monotonic_ns(device: DeviceReading, reading: Reading) -> int:
     return reading.monotonic_ns - (reading.boottime_ns - device.boottime_ns)
 
 
+def _utc_ns(device: DeviceReading, reading: Reading) -> int:
+    return reading.utc_ns - (reading.boottime_ns - device.boottime_ns)
+
+
 def _first(previous: MeterState | None, device: DeviceReading, reading: Reading, monotonic_ns: int) -> MeterState:
     newest = device.power_samples[-1] if device.power_samples and device.energy_mj is None else None
     state = MeterState(
@@ -135,6 +169,7 @@ def _first(previous: MeterState | None, device: DeviceReading, reading: Reading,
 def _moved(state: MeterState, device: DeviceReading, reading: Reading, monotonic_ns: int) -> MeterState:
     return replace(
         state, boottime_ns=device.boottime_ns, monotonic_ns=monotonic_ns, session=reading.session,
+        utc_ns=_utc_ns(device, reading),
         power_mw=device.power_mw, power_average_mw=device.power_average_mw, power_instant_mw=device.power_instant_mw,
         power_limit_mw=device.power_limit_mw if device.power_limit_mw is not None else state.power_limit_mw,
         energy_mj=device.energy_mj if device.energy_mj is not None else state.energy_mj,

@@ -72,12 +72,14 @@ class Quoted(Struct, frozen=True):
 
 
 class HourlyPrice(Struct, frozen=True, gc=False):
-    """One component's price. ``rate`` names the kind of rent where there are several."""
+    """One component's price. ``rate`` names the kind of rent where there are several. ``owed_off``: also for hours in which
+    the machine is off, as a write-off and a reservation are, and rent by the hour is not."""
 
     component: str
     currency: str
     price: PriceOverTime
     rate: str = ""
+    owed_off: bool = True
 
 
 class Book(Struct, frozen=True, gc=False):
@@ -103,11 +105,12 @@ def price_device(name: str, hardware: Sequence[Hardware], site_currency: str) ->
         return Book()
     currency = entry.currency or site_currency
     if entry.rent_series is not None:
-        return Book((HourlyPrice("rent", currency, Quoted(entry.rent_series), SPOT),), rented=True, changes=True)
+        spot = HourlyPrice("rent", currency, Quoted(entry.rent_series), SPOT, owed_off=False)
+        return Book((spot,), rented=True, changes=True)
     if entry.reserved_per_gpu_hour is not None:
         return Book((HourlyPrice("rent", currency, constant(entry.reserved_per_gpu_hour), RESERVED),), rented=True)
     if entry.rent_per_gpu_hour is not None:
-        return Book((HourlyPrice("rent", currency, constant(entry.rent_per_gpu_hour)),), rented=True)
+        return Book((HourlyPrice("rent", currency, constant(entry.rent_per_gpu_hour), owed_off=False),), rented=True)
     hourly = []
     if entry.price is not None and entry.years is not None:
         hourly.append(HourlyPrice("hardware", currency, _written_off(entry, entry.price, entry.years)))
