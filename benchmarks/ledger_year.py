@@ -1,4 +1,4 @@
-"""A year of 8 GPUs, 5 in Berlin and 3 in Shanghai, at an injected clock, through the whole pipeline, against exact figures.
+"""A year of 8 GPUs, 4 in Berlin and 4 in Shanghai, at an injected clock, through the whole pipeline, against exact figures.
 
     python benchmarks/ledger_year.py [--days 365] [--seed 1]
 
@@ -42,14 +42,14 @@ def berlin(directory: Path, days: int, seed: int, first: dt.date = dt.date(2026,
     prices = ByMinute(first, days, seed)
     outages_s = [midnight_s(dt.date(2026, 3, 29), prices.zone) - 7_200, midnight_s(dt.date(2026, 7, 1), prices.zone) - 9_999,
                  *range(prices.start_s + 20 * DAY_S + 12_345, prices.end_s, 47 * DAY_S)]
-    return Lane(directory, prices, [PLAIN, WRITTEN_OFF, KEPT, RENTED, PLAIN], outages_s, seed, **rhythm)
+    return Lane(directory, prices, [PLAIN, WRITTEN_OFF, KEPT, RENTED], outages_s, seed, **rhythm)
 
 
 def shanghai(directory: Path, days: int, seed: int, first: dt.date = dt.date(2026, 4, 1), **rhythm: Any) -> Lane:
     """Nobody looks for a while either."""
     prices = ByBlock(first, days)
     outages_s = [prices.start_s + 30 * DAY_S, prices.start_s + 200 * DAY_S]
-    return Lane(directory, prices, [PLAIN, KEPT, PLAIN], outages_s, seed, with_host=True, **rhythm)
+    return Lane(directory, prices, [PLAIN, KEPT, PLAIN, WRITTEN_OFF], outages_s, seed, with_host=True, **rhythm)
 
 
 LANES = {"Berlin": berlin, "Shanghai": shanghai}
