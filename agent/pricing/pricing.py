@@ -22,6 +22,7 @@ from agent.units import MJ_PER_KWH, NANO, NS_PER_HOUR, energy_cost_nano, femto_p
 
 BUCKET_NS = NS_PER_HOUR // 4                     # the ledger's rows are at most this long
 GRAMS_TO_UG = 1_000_000
+PERIODS_KEPT = 64                                # of tiers; more than a tick spans
 
 CarryKey = tuple[str, Workload, str, str]        # uuid, workload, component, currency
 Slot = tuple[int, int]                           # [start, end) of a ledger row
@@ -63,7 +64,7 @@ class Pricing:
         self._emission_carries: dict[tuple[str, Workload], int] = {}
         self._used_since = used_mj
         self._period_ns: int | None = None
-        self._used_mj = 0
+        self._used_mj: dict[int, int] = {}           # by begin of the tier period
         self._books: dict[str, Book] = {}
         self._host = host
         self._host_power = HostPower(host) if host is not None and host.price_per_hour is None else None
@@ -262,17 +263,20 @@ class Pricing:
         if end_mj is not None and self._scaled(energy_mj) > end_mj - used_mj > 0:
             energy_mj = max(1, min(energy_mj, (end_mj - used_mj) * self._pue_denominator // self._pue_numerator))
         if self._period_ns is not None:
-            self._used_mj += self._scaled(energy_mj)
+            self._used_mj[self._period_ns] += self._scaled(energy_mj)
         return energy_mj, price.rate, self._with_pue(price.atto_per_kwh), price.known
 
     def _tier_position(self, instant_ns: int) -> int:
-        if self._tariff is None:
+        """The site's energy in the tier period around an instant. Periods that were asked for are remembered: the shares of a
+        tick that spans a period's begin go back and forth over it, and the ledger does not have that tick yet."""
+        period_ns = self._period_ns = self._tariff.period_start(instant_ns) if self._tariff is not None else None
+        if period_ns is None:
             return 0
-        period_ns = self._tariff.period_start(instant_ns)
-        if period_ns != self._period_ns:
-            self._period_ns = period_ns
-            self._used_mj = self._used_since(period_ns) if period_ns is not None else 0
-        return self._used_mj
+        if period_ns not in self._used_mj:
+            if len(self._used_mj) >= PERIODS_KEPT:
+                del self._used_mj[next(iter(self._used_mj))]
+            self._used_mj[period_ns] = self._used_since(period_ns)
+        return self._used_mj[period_ns]
 
     def _scaled(self, energy_mj: int) -> int:
         return energy_mj * self._pue_numerator // self._pue_denominator

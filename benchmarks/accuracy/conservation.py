@@ -1,4 +1,4 @@
-"""Ten thousand random ticks: churn, resets, losses, MIG changes, kills and reloads, through the whole pipeline and a ledger.
+"""Ten thousand random ticks: churn, resets, losses, sleep, MIG, kills and reloads, through the whole pipeline and a ledger.
 
     python -m benchmarks.accuracy.conservation [--ticks 10000]
 """
@@ -27,7 +27,8 @@ def main() -> None:
             suppress_health_check=list(HealthCheck)))
         runs += 1
     print(f"{FleetMachine.ticks} ticks in {runs * 50} histories, {time.monotonic() - begun_s:.0f} s: after each, shares sum\n"
-          "to device energy and time (0 mJ, 0 ns off), nothing is booked that was not drawn, no counter fell")
+          "to device energy and time (0 mJ, 0 ns off); all is booked that counters and samples vouch for, and nothing else,\n"
+          "at the price of its time; no counter fell")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from agent.ledger.journal import Journal
 from agent.ledger.ledger import Ledger
 from agent.ledger.query import open_for_reading
 from agent.ledger.verify import verify
-from tests.agent.ledger.test_ledger import batch
+from tests.faultfs.ticks import batch, compare
 
 DISK = ctypes.CDLL(None)
 FAULTS = {
@@ -52,9 +52,9 @@ def template(folder: Path) -> int:
     return ticks
 
 
-def flush(state: Path, ticks: int, arm: Callable[[], None]) -> tuple[int, bool]:
+def flush(place: Path, ticks: int, arm: Callable[[], None]) -> tuple[int, bool]:
     """One flush that fails, the ticks after it, and the flush that lands all; failed operations, and whether it failed."""
-    ledger = Ledger(state, 0)
+    ledger = Ledger(place, 0)
     journal = Journal(ledger, 0, lambda done: None)
     before = ledger.totals
     arm()
@@ -79,17 +79,17 @@ def _joined(waiting: Batch, sequence: int) -> Batch:
     return batch(*range(first, sequence + 1))
 
 
-def start(state: Path, ticks: int, arm: Callable[[], None]) -> tuple[int, bool]:
+def start(place: Path, ticks: int, arm: Callable[[], None]) -> tuple[int, bool]:
     """A start on a bad disk: it is refused in a sentence or good; the next one is good."""
     arm()
     try:
-        ledger = Ledger(state, 0)
+        ledger = Ledger(place, 0)
         ledger.close()
         landed = True
     except LedgerError:
         landed = False
     failed = DISK.faultfs_disarm()
-    ledger = Ledger(state, 0)
+    ledger = Ledger(place, 0)
     ledger.commit(batch(ticks, ticks + 1, ticks + 2), 0)
     _same(ledger, ticks + 3)
     ledger.close()
@@ -97,38 +97,37 @@ def start(state: Path, ticks: int, arm: Callable[[], None]) -> tuple[int, bool]:
 
 
 def _same(ledger: Ledger, ticks: int) -> None:
-    (energy_mj,) = ledger.totals.device_energy_mj.values()
-    assert energy_mj == 700 * ticks, f"{energy_mj} mJ of {700 * ticks}"
+    compare(ledger, ticks)
     assert ledger.set_aside is None, "set aside a good ledger"
 
 
 def main(folder: Path) -> None:
     logging.disable()
     ticks = template(folder)
-    state = folder / "state"
+    disk = folder / "state"
     cases: dict[str, int] = {}
     for scenario in (flush, start):
         for name, (operation, error, lasting) in FAULTS.items():
             n, failed = 0, 1
             while failed:
                 n += 1
-                shutil.rmtree(state, ignore_errors=True)
-                shutil.copytree(folder / "template", state)
-                place, which, nth = str(state).encode(), ord(operation), ctypes.c_long(n)
-                failed, landed = scenario(state, ticks, partial(DISK.faultfs_arm, place, which, nth, error, lasting))
+                shutil.rmtree(disk, ignore_errors=True)
+                shutil.copytree(folder / "template", disk)
+                place, which, nth = str(disk).encode(), ord(operation), ctypes.c_long(n)
+                failed, landed = scenario(disk, ticks, partial(DISK.faultfs_arm, place, which, nth, error, lasting))
                 assert landed or failed, f"{scenario.__name__}, {name}: refused without a fault"
-                _reopened(state, ticks + 3)
+                _reopened(disk, ticks + 3)
             cases[f"{scenario.__name__}: {name}"] = n - 1
     print(json.dumps(cases))
 
 
-def _reopened(state: Path, ticks: int) -> None:
-    ledger = Ledger(state, 0)
+def _reopened(place: Path, ticks: int) -> None:
+    ledger = Ledger(place, 0)
     _same(ledger, ticks)
     ledger.close()
-    with contextlib.closing(open_for_reading(state)) as db:
+    with contextlib.closing(open_for_reading(place)) as db:
         assert verify(db) == []
-    with contextlib.closing(sqlite3.connect(state / FILE_NAME)) as db:
+    with contextlib.closing(sqlite3.connect(place / FILE_NAME)) as db:
         assert db.execute("SELECT sequence FROM session").fetchall() == [(ticks - 1,)]
 
 

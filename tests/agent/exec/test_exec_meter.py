@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
 
 from agent.exec.meter import CommandMeter, merge
 from agent.exec.report import answer, document, lines
@@ -12,8 +16,9 @@ from agent.model import ProcessFacts, ProcessUse, Reading, UtilizationSample
 from agent.pricing.pricing import Pricing
 from agent.settings import Hardware
 from agent.tags.session import ID_VARIABLE
-from agent.units import NS_PER_S
+from agent.units import MJ_PER_KWH, NS_PER_S
 from tests.agent.records import BOOT_NS, UUID, device, reading
+from tests.agent.tariffs.price_walk import read
 
 MINE, CHILD, ORPHAN, OTHER = (ProcessUse(pid, pid * 10, 1 << 30) for pid in (41, 42, 43, 99))
 PARENTS: Mapping[int, int] = {43: 40, 40: 41, 41: 1, 99: 1}
@@ -108,3 +113,53 @@ def test_a_gap_is_told_and_a_device_without_any_energy_does_not_count() -> None:
     assert lines(found) == ("gpu-finops exec: project=p: 1.000 s, exit status 0\n"
                             "gpu-finops exec: no GPU energy was measured\ngpu-finops exec: why\n")
     assert '"energy_joules": null' in document(found)
+
+
+def tiered(directory: Path) -> Pricing:
+    """1 for the first 1.5 kWh of a month, then 10."""
+    tariff = read(directory, """timezone = "UTC"\ntier_period = "month"
+        rates = { base = [{ upto = 1.5, price = 1 }, { price = 10 }] }\nrule = [{ rate = "base" }]""")
+    return Pricing(tariff, "t", Decimal(1), (), None, {})
+
+
+def test_a_command_alone_climbs_the_tiers_once(tmp_path: Path) -> None:
+    command = CommandMeter("me", tiered(tmp_path), lambda pid: PARENTS.get(pid, 0), own_pricing=tiered(tmp_path))
+    command.advance(powerful(0, 0, MINE))
+    command.started(MINE.pid, BOOT_NS)
+    for second in (5, 10):                               # a kWh each
+        command.advance(powerful(second, second * MJ_PER_KWH // 5, MINE))
+        command.close_window()
+    use = command.devices[UUID]
+    assert use.own.costs == use.whole.costs == {("energy", "EUR"): 1_500_000_000 + 5_000_000_000}
+
+
+def test_a_commands_part_climbs_the_tiers_by_itself(tmp_path: Path) -> None:
+    """What others use of the device is in the device's figure; the command's own is priced apart from it."""
+    command = CommandMeter("me", tiered(tmp_path), lambda pid: PARENTS.get(pid, 0), own_pricing=tiered(tmp_path))
+    shares = ((MINE.pid, 30), (OTHER.pid, 30))
+    command.advance(powerful(0, 0, MINE, OTHER))
+    command.started(MINE.pid, BOOT_NS)
+    for second in (5, 10):                               # 2 kWh each, half of them the command's
+        command.advance(powerful(second, second * 2 * MJ_PER_KWH // 5, MINE, OTHER, samples=shares))
+        command.close_window()
+    use = command.devices[UUID]
+    assert use.own.costs == {("energy", "EUR"): 1_500_000_000 + 5_000_000_000}
+    assert use.whole.costs == {("energy", "EUR"): 1_500_000_000 + 25_000_000_000}
+
+
+def powerful(second: float, energy_mj: int, *processes: ProcessUse, samples: tuple[tuple[int, int], ...] = ()) -> Reading:
+    """A device that may use a kWh in seconds."""
+    made = look(second, energy_mj, *processes, samples=samples)
+    return replace(made, devices=tuple(replace(one, power_limit_mw=10**10) for one in made.devices))
+
+
+@pytest.mark.parametrize(("listed", "certainty"), [(True, "measured"), (False, "upper bound")])
+def test_a_chosen_device_whose_processes_are_not_told_is_an_upper_bound(listed: bool, certainty: str) -> None:
+    """Nobody is seen on either; only where the driver tells of everybody does that mean that nobody else was there."""
+    looks = [look(second, second * 1_000) for second in (0, 1, 2)]
+    if not listed:
+        looks = [replace(one, devices=tuple(replace(gpu, processes=None) for gpu in one.devices)) for one in looks]
+    command = used(*looks, end_s=2)
+    found = answer(tags={}, command=["c"], exit_status=0, duration_ns=2 * NS_PER_S, devices=command.devices,
+                   chosen=frozenset({UUID}), simulated=False, notes=[])
+    assert (found.certainty, found.total.energy_mj) == (certainty, 2_000)

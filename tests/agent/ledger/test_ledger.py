@@ -24,6 +24,7 @@ from agent.model import Charge, Totals, Workload
 from agent.pricing.pricing import BUCKET_NS
 from agent.units import NS_PER_S
 from tests.agent.records import KEYS, NOON_NS, UUID, interval
+from tests.faultfs import ticks
 
 KRONOS: Workload = ("kronos", "quant", "kronos-base", "1.0")
 METER = MeterState(boot_id="b", boottime_ns=7, monotonic_ns=7, energy_mj=99)
@@ -173,37 +174,40 @@ def test_a_full_disk_keeps_ticks_in_memory_and_lands_them_afterwards(tmp_path: P
     seen: list[Batch] = []
     ledger = Ledger(tmp_path, NOON_NS)
     journal = Journal(ledger, 0, seen.append)
-    journal.batch.add("s", 0, {UUID: "H100"}, [interval(700)], {}, [charge(11)], {UUID: METER})
+    for n in range(4):
+        ticks.add(journal.batch, n)
     journal.flush_if_due(0, NOON_NS)
     assert journal.ok
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_024, hard))         # the kernel refuses every page: EFBIG
     try:
-        for n in range(1, 6):
-            many = [charge(1, workload=(f"p{n}", "", "", ""))]
-            journal.batch.add("s", n, {UUID: "H100"}, [interval(700)], {}, many, {UUID: METER})
+        for n in range(4, 9):
+            ticks.add(journal.batch, n)
             journal.flush_if_due(n, NOON_NS)
         assert not journal.ok
         assert journal.queued_ticks == 5
-        assert ledger.totals.device_energy_mj == {UUID: 700}         # only what is committed is published
+        ticks.compare(ledger, 4)                                     # only what is committed is published
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
     journal.flush_if_due(10, NOON_NS)
     assert journal.ok
     assert journal.queued_ticks == 0
-    assert ledger.totals.device_energy_mj == {UUID: 6 * 700}
-    assert sum(sum(one.spend.values()) for one in seen) == 11 + 5
+    ticks.compare(ledger, 9)
+    booked = sum(ledger.totals.cost_nano.values()) - sum(ledger.totals.credit_nano.values())
+    assert sum(sum(one.spend.values()) for one in seen) == booked    # what budgets were told, each once
     ledger.close()
-    assert reopened(tmp_path)[0].device_energy_mj == {UUID: 6 * 700}
+    _, again = reopened(tmp_path)
+    ticks.compare(again, 9)
+    again.close()
 
 
 KILLED = """
 import sys
 from pathlib import Path
 from agent.ledger.ledger import Ledger
-from tests.agent.ledger.test_ledger import batch
+from tests.faultfs.ticks import batch
 ledger = Ledger(Path(sys.argv[1]), 0)
 for sequence in range(1_000_000):
     ledger.commit(batch(sequence), sequence)
@@ -222,8 +226,9 @@ def test_kill_minus_nine_loses_no_acknowledged_tick(tmp_path: Path, repository: 
         writer.wait()
         writer.stdout.close()
         totals, ledger = reopened(tmp_path)
-        ticks = totals.device_energy_mj[UUID] // 700
-        assert ticks - (acknowledged[-1] + 1) in {0, 1}              # the last commit may not have been told any more
+        landed = totals.device_energy_mj[UUID] // 700
+        assert landed - (acknowledged[-1] + 1) in {0, 1}              # the last commit may not have been told any more
+        ticks.compare(ledger, landed)
         ledger.close()
         (tmp_path / FILE_NAME).unlink()
 

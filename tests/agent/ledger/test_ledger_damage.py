@@ -24,7 +24,7 @@ from agent.ledger.verify import verify
 from agent.model import Totals
 from agent.pricing.pricing import BUCKET_NS
 from agent.units import NS_PER_HOUR, NS_PER_S
-from tests.agent.ledger.test_ledger import METER, charge
+from tests.agent.ledger.test_ledger import METER, batch, charge
 from tests.agent.priced import KRONOS, book, instant_ns, pricing, tariff
 from tests.agent.records import KEYS, UUID, interval
 
@@ -318,3 +318,25 @@ def test_a_file_that_is_gone_ends_the_carrying_over(state: Path) -> None:
     with closing(open_for_reading(state)) as db:
         assert verify(db) == []
         assert db.execute("SELECT COUNT(*) FROM mark WHERE name GLOB 'rows*'").fetchone() == (0,)
+
+
+def test_the_log_of_a_ledger_set_aside_is_not_laid_over_the_new_one(state: Path) -> None:
+    """Killed between setting the old file aside and naming the new one, with commits in the old one's log."""
+    ledger = Ledger(state, START_NS)
+    ledger.commit(batch(0, session="late"), START_NS)
+    log = (state / f"{FILE_NAME}-wal").read_bytes()
+    assert log
+    ledger.give_up("damaged", START_NS)
+    totals = ledger.totals
+    ledger.close()
+    (state / FILE_NAME).rename(state / f"{FILE_NAME}.new")
+    (state / f"{FILE_NAME}-wal").write_bytes(log)
+    again = Ledger(state, START_NS)
+    assert again.set_aside is None
+    assert again.totals == totals
+    again.commit(batch(1, session="late"), START_NS)
+    assert again.totals.device_energy_mj[UUID] == totals.device_energy_mj[UUID] + 700
+    again.close()
+    assert (state / f"{FILE_NAME}-wal.corrupt").read_bytes() == log
+    with closing(open_for_reading(state)) as db:
+        assert verify(db) == []

@@ -103,3 +103,15 @@ def test_a_backup_that_fails_leaves_what_was_there(state: Path, tmp_path: Path) 
         back_up(db, old)
     assert old.read_text() == "an older backup"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "state", "tariff.toml"]
+
+
+def test_a_backup_onto_the_ledger_itself_is_refused_by_whatever_name(state: Path, tmp_path: Path,
+                                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = state / FILE_NAME
+    before, beside = ledger.read_bytes(), tmp_path / "link"
+    beside.symlink_to(ledger)
+    for name in (ledger, state / "." / FILE_NAME, state / ".." / state.name / FILE_NAME, beside):
+        assert main(["ledger", "backup", str(name), "--state.dir", str(state)]) == 2
+        assert capsys.readouterr().err == f"gpu-finops: {name} is the ledger itself; copy it to another file\n"
+    assert ledger.read_bytes() == before
+    assert beside.is_symlink()

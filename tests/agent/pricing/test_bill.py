@@ -141,3 +141,19 @@ def test_energy_without_a_known_price_is_counted_and_in_no_line(tmp_path: Path) 
                             'fixed = [{ name = "day", per_day = 2 }]\nadders = [{ name = "x", per_kwh = 0.5 }]')
     bill = make_bill(tariff, load_of((0, 1_000)), UTC_NS - 24 * NS_PER_HOUR, UTC_NS + 24 * NS_PER_HOUR)
     assert (bill.kwh, bill.unpriced_kwh, bill.total) == (48, 24, 24 + 12 + 2)
+
+
+def test_a_version_that_brings_blocks_in_mid_period_counts_the_period_from_its_begin(tmp_path: Path) -> None:
+    tariff = read(tmp_path, 'timezone = "UTC"\nrates = { a = 3 }\nrule = [{ rate = "a" }]\n'
+                            '[[tariff.t.version]]\nvalid_from = 2026-04-11\ntier_period = "month"\n'
+                            'rates = { a = [{ upto = 300, price = 1 }, { price = 2 }] }')
+    load, may_ns = load_of((0, 1_000)), local_ns("2026-05-01", "UTC")
+    # 240 kWh of April are used when the blocks come: 60 are left of the first
+    assert make_bill(tariff, load, UTC_NS, may_ns).total == 240 * 3 + 60 * 1 + 420 * 2
+    # a bill from the 6th on does not see the first five days, unless it is told of them
+    sixth_ns = UTC_NS + 120 * NS_PER_HOUR
+    assert make_bill(tariff, load, sixth_ns, may_ns).total == 120 * 3 + 180 * 1 + 300 * 2
+    assert make_bill(tariff, load, sixth_ns, may_ns, Fraction(120)).total == 120 * 3 + 60 * 1 + 420 * 2
+    # and of what was used in March the period has nothing
+    march_ns = UTC_NS - 100 * NS_PER_HOUR
+    assert make_bill(tariff, load, march_ns, may_ns, Fraction(5_000)).total == 340 * 3 + 60 * 1 + 420 * 2

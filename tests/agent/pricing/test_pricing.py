@@ -23,6 +23,7 @@ from agent.settings import Hardware
 from agent.tariffs.base import Price
 from agent.units import MJ_PER_KWH, NANO, NS_PER_HOUR, NS_PER_S, atto_per_kwh
 from tests.agent.records import NOON_NS, UUID, interval, share
+from tests.agent.tariffs.price_walk import local_ns, read
 
 
 class Steps:
@@ -139,6 +140,16 @@ def test_tiers_are_cut_where_they_end() -> None:
     assert total(charges) == 3_500_000_000
     assert sum(c.energy_mj for c in charges if c.rate == "lower") == 3 * MJ_PER_KWH
     assert sum(c.gpu_ns for c in charges) == 4 * NS_PER_S
+
+
+def test_shares_that_span_the_begin_of_a_tier_period_count_in_both(tmp_path: Path) -> None:
+    tariff = read(tmp_path, """timezone = "Europe/Berlin"\ntier_period = "month"
+        rates = { base = [{ upto = 1.5, price = 1 }, { price = 10 }] }\nrule = [{ rate = "base" }]""")
+    subject = Pricing(tariff, "t", Decimal(1), (), None, {})
+    july_ns = local_ns("2026-07-01", "Europe/Berlin")
+    charges = [c for _ in range(2) for c in subject.charge(share(2 * MJ_PER_KWH, july_ns - NS_PER_S, 2 * NS_PER_S), "X")]
+    # 2 kWh in June and 2 in July, of which half a kWh each is past 1.5
+    assert total(charges) == 2 * (1_500_000_000 + 5_000_000_000)
 
 
 def test_emissions_follow_energy_and_overhead() -> None:

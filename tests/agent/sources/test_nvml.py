@@ -367,3 +367,16 @@ def test_a_gpu_that_is_divided_while_it_works_is_followed_at_the_next_look(drive
     for shown, seen in ((whole, undivided), (parts, divided), (whole, undivided)):
         driver.show(shown)
         assert {uuid: (one.mig_slices, len(one.processes or ())) for uuid, one in devices(probe).items()} == seen
+
+
+def test_a_power_limit_is_asked_for_again_as_soon_as_more_is_drawn(driver: Driver) -> None:
+    """It is asked once a minute; one that was raised meanwhile would make real energy look impossible."""
+    driver.show(Device("GPU-a", power=Constant(290), limit_w=300))
+    probe = driver.probe()
+    assert devices(probe)["GPU-a"].power_limit_mw == 300_000
+    driver.show(Device("GPU-a", power=Constant(290), limit_w=650))
+    driver.clock.advance_s(1)
+    assert devices(probe)["GPU-a"].power_limit_mw == 300_000         # nothing says otherwise yet
+    driver.show(Device("GPU-a", power=Constant(600), limit_w=650))
+    driver.clock.advance_s(1)
+    assert devices(probe)["GPU-a"].power_limit_mw == 650_000

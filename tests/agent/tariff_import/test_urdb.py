@@ -126,6 +126,7 @@ TWO = [[{"rate": 0.1, "max": 5}, {"rate": 0.2}], [{"rate": 0.3}]]
     ({"energyattrs": [{"Fuel": "$0.02"}]}, "energyattrs: describes charges"),
     ({"novelcharge": 0}, "novelcharge: is a field that is not understood"),
     ({"country": "CAN"}, "country: is CAN"),
+    ({"currency": "CAD"}, "currency: is CAD; write --currency with the code of its prices"),
     ({"fixedchargeunits": "$/year"}, "fixedchargeunits: is '$/year'"),
     ({"fixedmonthlycharge": 3}, "fixedmonthlycharge: differs"),
     ({"demandwindow": 7, "flatdemandstructure": [[{"rate": 1}]]}, "demandwindow: is 7 minutes"),
@@ -150,6 +151,12 @@ def test_what_cannot_be_billed_is_named(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_field_may_be_left_out_on_demand_and_the_file_says_so(tmp_path: Path) -> None:
     assert "# Left out on demand: mincharge\n" in imported(tmp_path, {**RATES["flat"], "mincharge": 15},
                                                             "--ignore", "mincharge").read_text()
+
+
+def test_the_currency_of_a_rate_may_be_told(tmp_path: Path) -> None:
+    said = {**RATES["flat"], "currency": "CAD"}
+    assert load(imported(tmp_path, said, "--currency", "CAD"), environ={}).tariffs["t"].currency == "CAD"
+    assert load(imported(tmp_path, {**said, "currency": "USD"}, "--force"), environ={}).tariffs["t"].currency == "USD"
 
 
 def test_what_says_nothing_is_no_obstacle(tmp_path: Path) -> None:
