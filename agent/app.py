@@ -12,15 +12,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from agent.api.focus import FocusApi
+from agent.api.usage import UsageApi
 from agent.attribution.attribution import Attribution
 from agent.budgets import BudgetBook
+from agent.client.running_daemon import RELEASE, RESUME
 from agent.clock import Clock, SystemClock
 from agent.config.config import Config, load
 from agent.energy.sensor_factor import SensorFactors
 from agent.errors import ConfigError, LedgerError, SourceEnded
-from agent.focus_api import FocusApi
+from agent.files.inputs import read_input
 from agent.idle import IdleJudge
-from agent.input_files import read_input
 from agent.jobs import Jobs
 from agent.ledger.ledger import Ledger
 from agent.model import Snapshot, Workload
@@ -28,11 +30,9 @@ from agent.notify import ServiceNotifier
 from agent.pipeline import Pipeline, Stages
 from agent.pricing.pricing import Pricing
 from agent.probe import Probe
-from agent.running_daemon import RELEASE, RESUME
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_HOUR, NS_PER_S
 from agent.upkeep import LedgerUpkeep
-from agent.usage_api import UsageApi
 from agent.wake import WakePipe
 from exporters import EXPORTERS
 from exporters.base import Exporter, Hooks

@@ -11,8 +11,8 @@ from typing import Any, Final, NoReturn
 
 from agent import __version__
 from agent.errors import ConfigError, FinOpsError, UsageError
-from agent.printable import printable
-from agent.standard_streams import drop_output, flush_output, open_closed_streams
+from agent.files.printable import printable
+from agent.files.streams import drop_output, flush_output, open_closed_streams
 
 COMMANDS: Final = {
     "run": "the daemon: sample, price, keep, serve",

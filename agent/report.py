@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from agent.files.printable import printable
 from agent.ledger.query import UsageRow
-from agent.printable import printable
 from agent.units import MJ_PER_J, MJ_PER_KWH, NANO, NS_PER_HOUR
 
 FIGURES = ("energy_kwh", "energy_joules", "gpu_hours", "emissions_kg", "cost", "cost_with_idle", "currency")

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from agent.calendar.instants import parse_instant_ns
-from agent.input_files import open_input
+from agent.files.inputs import open_input
 from agent.toml.document import Faults
 
 _MOST_DECIMALS = 9                               # with values below 1e9, every mantissa fits 64 bits

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from agent.printable import printable
+from agent.files.printable import printable
 
 _GIB: Final = 2**30
 _IDLE_STATES: Final = frozenset({"unallocated", "parked", "underused"})

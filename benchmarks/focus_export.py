@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.e2e.daemon import Daemon
-from tests.e2e.test_focus_export import CONFIG, large, memory_kib, report, scrapes
+from tests.e2e.daemon import TEN_A_SECOND, Daemon
+from tests.e2e.test_focus_export import large, memory_kib, report, scrapes
 
 LIMIT_MS = 100
 
@@ -24,7 +24,7 @@ LIMIT_MS = 100
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        daemon = Daemon(directory / "daemon", config=CONFIG)
+        daemon = Daemon(directory / "daemon", config=TEN_A_SECOND)
         large(daemon.state)
         with daemon:
             scrapes(daemon, report(daemon, directory / "first.csv"))

@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from agent.errors import FinOpsError, UsageError
-from agent.output_files import replaceable
+from agent.files.outputs import replaceable
 from exporters.focus_columns import COLUMNS, FOCUS_VERSION, PRECISION, Column, schema, schema_id
 
 _BATCH_ROWS: Final = 20_000

@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from agent.errors import ConfigError
-from agent.input_files import read_input
+from agent.files.inputs import read_input
 from exporters.ratelimit import RateLimit, go_duration_seconds
 from exporters.tls import Tls, TlsError, server_context
 from exporters.yamltree import Faults, Table

@@ -14,8 +14,8 @@ from agent.commands.run import add_source_options, source_of
 from agent.config.config import load
 from agent.energy.metering import method_of
 from agent.errors import SourceError
+from agent.files.printable import printable
 from agent.model import DeviceReading, ProcessFacts, Reading
-from agent.printable import printable
 from agent.probe import Probe
 from agent.units import NS_PER_S
 

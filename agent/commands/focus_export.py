@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from agent import __version__
+from agent.api.focus import ledger_rows
+from agent.client.connection import DaemonClient, DaemonError
+from agent.client.usage import OTHER_VERSION, ask_focus
 from agent.clock import Clock, SystemClock
 from agent.commands.ledger_reading import read_ledger
 from agent.config.config import Config
-from agent.daemon_client import DaemonClient, DaemonError
 from agent.errors import FinOpsError
-from agent.focus_api import ledger_rows
 from agent.units import NS_PER_S
-from agent.usage_client import OTHER_VERSION, ask_focus
 from exporters.focus_files import FocusTextError, header_line, rows_of_csv, write_csv, write_files
 
 

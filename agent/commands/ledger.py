@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.config.config import load
 from agent.errors import UsageError
-from agent.input_files import is_file
+from agent.files.inputs import is_file
 from agent.ledger.backup import back_up
 from agent.ledger.file import FILE_NAME
 from agent.ledger.query import open_for_reading

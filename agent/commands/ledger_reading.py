@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from agent.client.connection import DaemonClient, DaemonError, url_of
+from agent.client.running_daemon import NoDaemonError, RunningDaemon
 from agent.config.config import Config
-from agent.daemon_client import DaemonClient, DaemonError, url_of
 from agent.errors import FinOpsError, LedgerError, UsageError
-from agent.running_daemon import NoDaemonError, RunningDaemon
 
 Found = TypeVar("Found")
 

@@ -14,7 +14,7 @@ from agent.clock import SystemClock
 from agent.commands.run import add_source_options, source_of
 from agent.config.config import load
 from agent.errors import SourceEnded, UsageError
-from agent.printable import printable
+from agent.files.printable import printable
 from agent.probe import Probe
 from agent.sources.recording import Recorder
 from agent.wake import WakePipe

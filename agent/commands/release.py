@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from agent.client.running_daemon import RELEASE, RunningDaemon
 from agent.clock import SystemClock
 from agent.config.config import load
 from agent.errors import FinOpsError
-from agent.running_daemon import RELEASE, RunningDaemon
 from agent.units import NS_PER_MS, NS_PER_S
 from agent.wake import WakePipe
 

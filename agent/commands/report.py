@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from agent.client.usage import ask_usage
 from agent.commands.ledger_reading import add_daemon_arguments, read_ledger
 from agent.config.config import load
 from agent.errors import FinOpsError, UsageError
+from agent.files.outputs import write_output
 from agent.idle_policy import POLICIES, usage_with_idle
 from agent.ledger.query import LedgerReader, UsageRow, parse_instant
-from agent.output_files import write_output
 from agent.report import FORMATS
-from agent.usage_client import ask_usage
 
 
 def add_parser(commands: Any) -> None:

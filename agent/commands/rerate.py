@@ -16,13 +16,13 @@ from zoneinfo import ZoneInfo
 from agent.clock import SystemClock
 from agent.config.config import Config, load
 from agent.errors import LedgerError, UsageError
+from agent.files.printable import printable
 from agent.ledger.at_rest import forget_at_rest
 from agent.ledger.file import FILE_NAME
 from agent.ledger.query import open_for_reading, parse_instant
 from agent.ledger.rerate import Difference, Rerating, used_before
 from agent.pricing.pricebook import price_device
 from agent.pricing.pricing import BUCKET_NS, Pricing
-from agent.printable import printable
 from agent.units import NANO
 
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from agent.client.running_daemon import RESUME
 from agent.commands.release import add_daemon_options, daemon_of
-from agent.running_daemon import RESUME
 
 
 def add_parser(commands: Any) -> None:

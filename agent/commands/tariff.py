@@ -18,9 +18,9 @@ from agent.calendar.instants import format_instant, parse_date_or_instant_ns, pa
 from agent.commands import tariff_files
 from agent.config.config import load
 from agent.errors import ConfigError, FinOpsError, UsageError
+from agent.files.printable import printable
 from agent.model import FOREVER_NS
 from agent.pricing.bill import Bill, BillLine, Load, make_bill
-from agent.printable import printable
 from agent.series_csv import Series, read_series
 from agent.tariffs.ruled import RuledTariff
 from agent.toml.document import Faults

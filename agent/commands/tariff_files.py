@@ -13,8 +13,8 @@ from typing import Any
 from agent.calendar.zones import find_zone
 from agent.currencies import CURRENCIES
 from agent.errors import FinOpsError, UsageError
-from agent.input_files import is_file, read_input
-from agent.output_files import write_whole
+from agent.files.inputs import is_file, read_input
+from agent.files.outputs import write_whole
 from agent.tariff_import import FORMATS
 from agent.tariff_import.base import Wishes
 from agent.tariff_import.holidays import PLACEHOLDER, holiday_dates, wished, write_out

@@ -13,10 +13,10 @@ from types import FrameType
 from typing import Any, Final
 
 from agent.calendar.durations import parse_duration_ns
+from agent.client.connection import url_of
+from agent.client.snapshot import SnapshotClient
 from agent.config.config import load
-from agent.daemon_client import url_of
 from agent.errors import FinOpsError, UsageError
-from agent.snapshot_client import SnapshotClient
 from agent.top_screen import fit, screen
 from agent.units import NS_PER_MS
 from agent.wake import WakePipe

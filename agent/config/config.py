@@ -19,8 +19,8 @@ from agent.config.money import read_budgets, read_hardware, read_host
 from agent.config.sections import read_idle, read_ledger, read_site, read_web
 from agent.config.tags import read_tags
 from agent.errors import ConfigError
-from agent.file_stamps import Stamp, any_changed, file_stamp
-from agent.input_files import is_file
+from agent.files.inputs import is_file
+from agent.files.stamps import Stamp, any_changed, file_stamp
 from agent.pricing.carbon import Carbon, CarbonSeries, ConstantCarbon
 from agent.series_csv import Series
 from agent.settings import Budget, CalibrationRule, Hardware, Host, Idle, Retention, Site, Tags, Web

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from agent.calendar.instants import format_instant, local_midnight_ns
 from agent.calendar.periods import PERIODS
 from agent.currencies import CURRENCIES
-from agent.file_stamps import Stamp, file_stamp
+from agent.files.stamps import Stamp, file_stamp
 from agent.series_csv import read_series
 from agent.settings import Budget, Hardware, Host, RentSeries
 from agent.toml.document import dotted

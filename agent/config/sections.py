@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from agent.calendar.zones import read_zone
-from agent.file_stamps import Stamp, file_stamp
+from agent.files.stamps import Stamp, file_stamp
 from agent.series_csv import Series, read_series
 from agent.settings import Idle, Retention, Site, Web
 from agent.tariffs.base import Tariff

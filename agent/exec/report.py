@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.exec.meter import DeviceUse, Part
-from agent.printable import printable
+from agent.files.printable import printable
 from agent.units import MJ_PER_J, MJ_PER_KWH, NANO, NS_PER_HOUR, NS_PER_S
 
 UG_PER_KG = 10**9

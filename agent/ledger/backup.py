@@ -8,8 +8,8 @@ import sqlite3
 from pathlib import Path
 
 from agent.errors import LedgerError
+from agent.files.outputs import replaceable
 from agent.ledger.file import quick_check
-from agent.output_files import replaceable
 
 
 def back_up(source: sqlite3.Connection, target: Path) -> None:

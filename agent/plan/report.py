@@ -9,9 +9,9 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from agent.calendar.instants import format_instant
+from agent.files.printable import printable
 from agent.plan.outcome import Outcome, decimal_of, hourly_cost
 from agent.plan.plan import variance
-from agent.printable import printable
 from agent.units import ATTO, NS_PER_HOUR
 
 _SHOWN_PLACES: Final = 6

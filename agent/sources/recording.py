@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.errors import SourceError, UsageError
-from agent.input_files import open_input
+from agent.files.inputs import open_input
 from agent.model import Reading
 from agent.units import NS_PER_S
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.errors import ConfigError
-from agent.input_files import read_input
+from agent.files.inputs import read_input
 
 GRID_S: Final = 10                   # every change of state falls on this grid, see waveform.py
 HOURS: Final = 24

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from msgspec import Struct
 
 from agent.errors import UsageError
-from agent.input_files import read_input
+from agent.files.inputs import read_input
 
 
 class Wishes(Struct, frozen=True, kw_only=True):

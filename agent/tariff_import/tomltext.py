@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from agent.printable import printable
+from agent.files.printable import printable
 from agent.tariff_import.base import CSV, Imported
 from agent.toml.document import dotted, quoted
 

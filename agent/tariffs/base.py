@@ -8,7 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from agent.file_stamps import Stamp
+from agent.files.stamps import Stamp
 from agent.toml.document import Faults, Node
 
 

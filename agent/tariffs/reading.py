@@ -12,7 +12,7 @@ from agent.calendar.instants import format_instant, local_midnight_ns
 from agent.calendar.periods import PERIODS
 from agent.calendar.zones import read_zone
 from agent.currencies import CURRENCIES
-from agent.file_stamps import Stamp
+from agent.files.stamps import Stamp
 from agent.settings import TariffRule
 from agent.tariffs import TARIFF_KINDS
 from agent.tariffs.base import Rate, RateContext

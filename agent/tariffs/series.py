@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from agent.file_stamps import file_stamp
+from agent.files.stamps import file_stamp
 from agent.model import FOREVER_NS
 from agent.series_csv import Series, read_series
 from agent.tariffs.base import RateContext, RateKind

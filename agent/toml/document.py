@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agent.input_files import read_input
+from agent.files.inputs import read_input
 from agent.toml.lines import KeyPath, key_lines
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.calendar.durations import format_duration, parse_duration_ns
-from agent.input_files import is_file
+from agent.files.inputs import is_file
 from agent.toml.document import Faults, Node, dotted
 
 _TYPE_NAMES = {

@@ -50,6 +50,18 @@ def killed(command: Sequence[str], environ: Mapping[str, str]) -> Iterator[subpr
         process.kill()
         process.wait()
 
+TEN_A_SECOND = """
+interval = "100ms"
+flush_interval = "100ms"
+[site]
+tariff = "flat"
+[tariff.flat]
+currency = "CNY"
+timezone = "Asia/Shanghai"
+rates = { all = 1.0 }
+rule = [{ rate = "all" }]
+"""
+
 
 class Daemon:
     """``gpu-finops run`` with a configuration text, as a context manager."""

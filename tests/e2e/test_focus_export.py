@@ -23,8 +23,7 @@ from agent.pricing.pricing import BUCKET_NS
 from agent.units import NANO
 from tests.agent.priced import instant_ns
 from tests.agent.records import UUID
-from tests.e2e.crash import CONFIG
-from tests.e2e.daemon import Daemon, until
+from tests.e2e.daemon import TEN_A_SECOND, Daemon, until
 
 START_NS = instant_ns("2026-03-01")
 WORKLOADS, DAYS = 20, 20
@@ -77,7 +76,7 @@ def scrapes(daemon: Daemon, process: subprocess.Popen[bytes]) -> list[float]:
 
 
 def test_scrapes_and_ticks_go_on_beside_an_export(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path / "daemon", config=CONFIG)
+    daemon = Daemon(tmp_path / "daemon", config=TEN_A_SECOND)
     large(daemon.state)
     with daemon:
         assert scrapes(daemon, report(daemon, tmp_path / "first.csv"))       # what code and caches take is there now
@@ -95,7 +94,7 @@ def test_scrapes_and_ticks_go_on_beside_an_export(tmp_path: Path) -> None:
 
 
 def test_a_daemon_that_dies_in_the_middle_leaves_no_export_that_looks_whole(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path / "daemon", config=CONFIG)
+    daemon = Daemon(tmp_path / "daemon", config=TEN_A_SECOND)
     large(daemon.state)
     with daemon:
         process = report(daemon, tmp_path / "cut.csv")

@@ -19,12 +19,11 @@ from agent.cli import main
 from agent.ledger.batch import Batch
 from agent.ledger.ledger import Ledger
 from tests.agent.priced import book, instant_ns, pricing, tariff
-from tests.e2e.crash import CONFIG
-from tests.e2e.daemon import Daemon, free_port, until
+from tests.e2e.daemon import TEN_A_SECOND, Daemon, free_port, until
 
 START_NS = instant_ns("2026-03-01", "Asia/Shanghai")
 PERIOD = ("--from", "2026-02-28T16:00:00Z", "--to", "2026-03-01T16:00:00Z")
-SITE = CONFIG.replace("[site]\n", '[site]\nname = "the daemon\'s"\n')
+SITE = TEN_A_SECOND.replace("[site]\n", '[site]\nname = "the daemon\'s"\n')
 
 
 class Reporter:

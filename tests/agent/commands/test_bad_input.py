@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from agent.api.usage import UsageApi
 from agent.cli import main
 from agent.commands.rerate import table as rerated_table
 from agent.errors import UsageError
 from agent.ledger.query import UsageRow
 from agent.ledger.rerate import Difference
 from agent.report import as_table
-from agent.usage_api import UsageApi
 
 CONFIG = """
 state_dir = "state"

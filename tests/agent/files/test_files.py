@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.input_files import is_file, open_input, read_input
-from agent.output_files import replaceable, write_output, write_whole
-from agent.printable import printable
+from agent.files.inputs import is_file, open_input, read_input
+from agent.files.outputs import replaceable, write_output, write_whole
+from agent.files.printable import printable
 
 
 def strange(tmp_path: Path, kind: str) -> Path:

@@ -16,10 +16,10 @@ from zoneinfo import ZoneInfo
 import pyarrow.parquet
 import pytest
 
+from agent.api.focus import account_of
 from agent.commands.focus_export import export_focus
 from agent.config.config import Config, load
 from agent.errors import FinOpsError
-from agent.focus_api import account_of
 from agent.ledger.file import FILE_NAME
 from agent.ledger.focus import charge_rows
 from agent.ledger.rerate import Rerating

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from agent.api.focus import account_of
 from agent.config.config import Config, load
-from agent.focus_api import account_of
 from agent.ledger.file import FILE_NAME
 from agent.ledger.focus import charge_rows
 from agent.ledger.rerate import Rerating

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from agent.daemon_client import DaemonClient
+from agent.client.connection import DaemonClient
+from agent.client.snapshot_shape import ToldSnapshot
 from agent.errors import FinOpsError
-from agent.snapshot_shape import ToldSnapshot
 
 _TIMEOUT_S: Final = 5.0
 _WHOLE_TIMEOUT_S: Final = 8.0

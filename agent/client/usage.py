@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from agent.daemon_client import Answer, DaemonClient, DaemonError
+from agent.client.connection import Answer, DaemonClient, DaemonError
 from agent.errors import UsageError
 from agent.ledger.query import UsageRow
 

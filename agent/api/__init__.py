@@ -1,0 +1,1 @@
+"""What the daemon answers about its ledger over HTTP."""
