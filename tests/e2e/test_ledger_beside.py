@@ -14,8 +14,7 @@ from agent.ledger.ledger import Ledger
 from agent.units import NANO
 from tests.agent.priced import KRONOS, book, instant_ns, pricing, tariff
 from tests.agent.records import UUID
-from tests.e2e.crash import CONFIG
-from tests.e2e.daemon import Daemon, free_port, until
+from tests.e2e.daemon import TEN_A_SECOND, Daemon, free_port, until
 
 START_NS = instant_ns("2026-03-01", "Asia/Shanghai")
 
@@ -23,7 +22,7 @@ START_NS = instant_ns("2026-03-01", "Asia/Shanghai")
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """On a ledger that has a day of last March: 96 kWh at 1 for each of two workloads."""
-    made = Daemon(tmp_path / "daemon", config=CONFIG)
+    made = Daemon(tmp_path / "daemon", config=TEN_A_SECOND)
     ledger = Ledger(made.state, START_NS)
     book(ledger, pricing(tariff(tmp_path, "all = 1.0"), ()), START_NS, 96)
     ledger.close()
@@ -40,7 +39,7 @@ def march(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str,
 def test_who_cannot_read_the_ledger_reports_through_the_daemon(daemon: Daemon, tmp_path: Path,
                                                                capsys: pytest.CaptureFixture[str]) -> None:
     elsewhere = tmp_path / "elsewhere.toml"
-    elsewhere.write_text(f'{CONFIG}\n[web]\nlisten_address = "127.0.0.1:{daemon.port}"\n')
+    elsewhere.write_text(f'{TEN_A_SECOND}\n[web]\nlisten_address = "127.0.0.1:{daemon.port}"\n')
     through = ("--config.file", str(elsewhere), "--state.dir", str(tmp_path / "not here"))
     for by in ("project", "project,day", "gpu,component", "correction"):
         direct = march(capsys, "--by", by, "--config.file", str(daemon.config), "--state.dir", str(daemon.state))
@@ -54,7 +53,7 @@ def test_who_cannot_read_the_ledger_reports_through_the_daemon(daemon: Daemon, t
 def test_where_nobody_answers_both_ways_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "gpu-finops.toml"
     port = free_port()
-    config.write_text(f'{CONFIG}\n[web]\nlisten_address = "127.0.0.1:{port}"\n')
+    config.write_text(f'{TEN_A_SECOND}\n[web]\nlisten_address = "127.0.0.1:{port}"\n')
     assert main(["report", "--config.file", str(config), "--state.dir", str(tmp_path / "not here")]) == 1
     told = capsys.readouterr().err
     assert "no ledger here" in told
@@ -72,7 +71,7 @@ def test_verify_and_backup_beside_the_daemon(daemon: Daemon, tmp_path: Path) -> 
 def test_a_re_rating_is_in_the_daemons_counters(daemon: Daemon, tmp_path: Path) -> None:
     before = daemon.counters()
     dearer = tmp_path / "dearer.toml"
-    dearer.write_text(CONFIG.replace("all = 1.0", "all = 1.5"))
+    dearer.write_text(TEN_A_SECOND.replace("all = 1.0", "all = 1.5"))
     assert main(["rerate", "--from", "2026-03-01", "--to", "2026-03-02", "--config.file", str(dearer),
                  "--state.dir", str(daemon.state)]) == 0
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.e2e.crash import CONFIG
-from tests.e2e.daemon import Daemon, until
+from tests.e2e.daemon import TEN_A_SECOND, Daemon, until
 
-MORE = ("interval = 12\n", CONFIG.replace("1.0", "'1.0'"), CONFIG.replace("CNY", "CNX"), CONFIG[:-5],
-        CONFIG.replace('"flat"', '"flatt"'), CONFIG.replace("Asia/Shanghai", "Asia/Shangai"),
-        CONFIG.replace("all = 1.0", "al = 1.0"))
+MORE = ("interval = 12\n", TEN_A_SECOND.replace("1.0", "'1.0'"), TEN_A_SECOND.replace("CNY", "CNX"), TEN_A_SECOND[:-5],
+        TEN_A_SECOND.replace('"flat"', '"flatt"'), TEN_A_SECOND.replace("Asia/Shanghai", "Asia/Shangai"),
+        TEN_A_SECOND.replace("all = 1.0", "al = 1.0"))
 
 
 def test_thirty_bad_reloads_change_nothing(tmp_path: Path, repository: Path) -> None:
     bad = [file.read_bytes() for file in sorted((repository / "tests" / "configs").glob("*.bad.toml"))]
     bad = [*bad, *(text.encode() for text in MORE)][:30]
     assert len(bad) == 30
-    with Daemon(tmp_path, config=CONFIG) as daemon:
+    with Daemon(tmp_path, config=TEN_A_SECOND) as daemon:
         for n, text in enumerate(bad, 1):
             daemon.config.write_bytes(text)
             daemon.get("/-/reload", method="POST")
@@ -25,7 +24,7 @@ def test_thirty_bad_reloads_change_nothing(tmp_path: Path, repository: Path) -> 
             assert daemon.value("finops_tariff_price_per_kwh", tariff="flat", rate="all", currency="CNY") == 1.0
         before = daemon.value("finops_workload_cost_total")
         until(lambda: daemon.value("finops_workload_cost_total") > before, "costs to go on")
-        daemon.config.write_text(CONFIG.replace("all = 1.0", "all = 2.0"))
+        daemon.config.write_text(TEN_A_SECOND.replace("all = 1.0", "all = 2.0"))
         daemon.get("/-/reload", method="POST")
         until(lambda: daemon.value("finops_agent_config_reload_success") == 1, "the good reload")
         assert daemon.value("finops_tariff_price_per_kwh") == 2.0
