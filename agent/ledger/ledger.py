@@ -15,16 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from agent.energy.metering import MeterState
 from agent.errors import LedgerError
-from agent.ledger.at_rest import AtRest, Tables, forget_at_rest, read_at_rest, tables_of, unchanged, write_at_rest
+from agent.ledger.at_rest import AtRest, forget_at_rest, read_at_rest, tables_of, unchanged, write_at_rest
 from agent.ledger.batch import Batch, CostKey
 from agent.ledger.file import (
     FILE_NAME,
     SEAL_CHECK_MAX_BYTES,
-    SIDE_FILES,
     aside_of,
     check_content,
     connect,
@@ -34,15 +31,13 @@ from agent.ledger.file import (
     move_aside,
     take_directory,
 )
-from agent.ledger.rescue import Backfill, begin_with, expect_rows, proven_tables
+from agent.ledger.replacement import finish_replacement, write_replacement
+from agent.ledger.rescue import Backfill, proven_tables
 from agent.ledger.schema import migrate
-from agent.ledger.seal import install, seal_all
-from agent.ledger.totals import added, load_totals, load_workloads
-from agent.ledger.write import Interned, is_committed, write_batch, write_opening
+from agent.ledger.standing import WRONG_CONTENT, Standing, count_corrections, read_standing
+from agent.ledger.write import Interned, is_committed, write_batch
 from agent.model import FOREVER_NS, Totals, Workload
 from agent.units import NANO
-
-WRONG_CONTENT = (KeyError, TypeError, ValueError, msgspec.MsgspecError)      # what reading a damaged file may come to
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +55,13 @@ class Ledger:
         self.set_aside: Path | None = None
         self.kept_aside = 0                      # damaged ledgers in the directory
         self._connection: sqlite3.Connection | None = None
-        self._totals: Totals | None = None       # None: nothing has been read yet
+        self._read: Standing | None = None       # None: nothing has been read yet
         self._interned: Interned
-        self._names: dict[str, str] = {}
-        self._meters: dict[str, MeterState] = {}
-        self._calibrations: dict[str, bytes] = {}
-        self._carries: dict[CostKey, int] = {}
-        self._corrections = 0
         self._identity = (0, 0)
         self._address = ""
         self._lock = take_directory(state_dir)
         try:
-            self._finish_replacement()
+            finish_replacement(self.path)
             self.look_around()
             at_rest = read_at_rest(self.path)
             try:
@@ -93,26 +83,24 @@ class Ledger:
     @property
     def corrections(self) -> int:
         """How many rows of re-ratings the totals have in them: a new number means that past costs have changed."""
-        return self._corrections
+        return self._standing.corrections
 
     @property
     def totals(self) -> Totals:
         """The committed lifetime totals. A new record after each commit; never changed."""
-        if self._totals is None:
-            raise LedgerError(f"{self.path}: not read yet")
-        return self._totals
+        return self._standing.totals
 
     def meters(self) -> dict[str, MeterState]:
         """Where each device's meter stood at the last commit."""
-        return dict(self._meters)
+        return dict(self._standing.meters)
 
     def calibrations(self) -> dict[str, bytes]:
         """What attribution had learned of each device at the last commit, in its own encoding."""
-        return dict(self._calibrations)
+        return dict(self._standing.calibrations)
 
     def carries(self) -> dict[CostKey, int]:
         """What pricing's divisions had left over at the last commit."""
-        return dict(self._carries)
+        return dict(self._standing.carries)
 
     def workloads(self) -> list[Workload]:
         """Every workload that has a place in the ledger, oldest first."""
@@ -203,7 +191,7 @@ class Ledger:
         db.execute("BEGIN IMMEDIATE")
         try:
             known = is_committed(db, batch)
-            corrections = _corrections(db)
+            corrections = count_corrections(db)
             if not known:
                 write_batch(db, self._interned, batch, utc_ns)
             db.execute("COMMIT")
@@ -213,14 +201,17 @@ class Ledger:
             if isinstance(error, WRONG_CONTENT):             # sqlite3 could not read a text of the file, or it holds nonsense
                 raise sqlite3.DatabaseError(f"malformed: {error!r}") from error
             raise
-        if known or corrections != self._corrections:
+        if known or corrections != self._standing.corrections:
             self._load(db)
         else:
-            self._totals = added(self.totals, batch)
-            self._carries.update((key, sums[2]) for key, sums in batch.costs.items())
-        self._names.update(batch.names)
-        self._meters.update((uuid, meter) for uuid, meter in batch.meters.items() if uuid in batch.names)
-        self._calibrations.update(batch.calibrations)
+            self._standing.add(batch)
+            self._standing.numbers = self._interned.numbers
+
+    @property
+    def _standing(self) -> Standing:
+        if self._read is None:
+            raise LedgerError(f"{self.path}: not read yet")
+        return self._read
 
     def _db(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -256,20 +247,8 @@ class Ledger:
             raise
 
     def _load(self, db: sqlite3.Connection) -> None:
-        numbers = load_workloads(db)
-        totals = load_totals(db, numbers)
-        names = {number: workload for workload, number in numbers.items()}
-        devices = db.execute("SELECT uuid, name, meter, calibration FROM device").fetchall()
-        decoder = msgspec.json.Decoder(MeterState)
-        meters = {uuid: decoder.decode(meter) for uuid, _, meter, _ in devices if meter is not None}
-        carries = {
-            (uuid, names[workload], component, currency): carry for uuid, workload, component, currency, carry
-            in db.execute("SELECT uuid, workload, component, currency, carry FROM cost_total WHERE carry <> 0")}
-        self._interned = Interned(db, numbers)
-        self._totals, self._meters, self._carries = totals, meters, carries
-        self._names = {uuid: name for uuid, name, _, _ in devices}
-        self._calibrations = {uuid: blob for uuid, _, _, blob in devices if isinstance(blob, bytes)}
-        self._corrections = _corrections(db)
+        self._read = read_standing(db)
+        self._interned = Interned(db, self._read.numbers)
 
     def _see_that_the_file_is_there(self) -> None:
         """A file that was removed under the open connection would take commits and keep none: begin it, and the lock,
@@ -285,8 +264,8 @@ class Ledger:
             os.close(self._lock)
             self._lock = lock
             leave_address(lock, self._address)
-            self._write_fresh(None, None)
-            self._finish_replacement()
+            write_replacement(self.path, self._standing)
+            finish_replacement(self.path)
             log.error("%s was removed: begun anew, counters go on from the totals in memory, reports begin anew", self.path)
             return
         raise LedgerError(f"{self.path}: another file stands here than the one that was opened; restart to go on with it")
@@ -300,63 +279,17 @@ class Ledger:
         """Set the file aside and put one in its place that goes on from it; where the old one lies. The new one is whole
         before the old one goes, so that a crash in between finds one of them."""
         aside = aside_of(self.path, utc_ns)
-        went_over = self._write_fresh(proven_tables(self.path) or (at_rest.tables if at_rest is not None else None), aside)
+        tables = proven_tables(self.path) or (at_rest.tables if at_rest is not None else None)
+        began = write_replacement(self.path, self._read, tables, aside.name)
         move_aside(self.path, aside)
-        self._finish_replacement()
+        finish_replacement(self.path)
         self.set_aside = aside
         self.look_around()
         log.error("%s is damaged (%s): set aside as %s, nothing deleted; %s. Keep that file for recovery",
-                  self.path, fault, aside, went_over)
+                  self.path, fault, aside, began)
         return aside
-
-    def _write_fresh(self, tables: Tables | None, aside: Path | None) -> str:
-        """Write the file that is to take the old one's place; a sentence on what it begins with: the old one's names and
-        totals, where they are given, else those in memory, else nothing."""
-        fresh = self.path.with_name(f"{FILE_NAME}.new")
-        fresh.unlink(missing_ok=True)
-        began = "counters begin anew"
-        with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
-            connection.execute("PRAGMA synchronous = FULL")
-            install(connection)
-            migrate(connection, fresh)
-            connection.execute("BEGIN IMMEDIATE")
-            if tables is not None and self._begin_with(connection, tables):
-                began = "a new one goes on with its totals, and its rows are carried over"
-            elif self._totals is not None:
-                write_opening(connection, self._totals, self._interned.numbers, self._names, self._meters, self._calibrations,
-                              self._carries)
-                began = "a new one goes on with the totals in memory, and what rows can be read are carried over"
-            if aside is not None and self._totals is not None:
-                expect_rows(connection, aside.name)
-            seal_all(connection)
-            connection.execute("COMMIT")
-        return began
-
-    def _begin_with(self, fresh: sqlite3.Connection, tables: Tables) -> bool:
-        begin_with(fresh, tables)
-        try:
-            self._load(fresh)
-        except WRONG_CONTENT:                    # as it was written, and nonsense all the same
-            fresh.execute("ROLLBACK")
-            fresh.execute("BEGIN IMMEDIATE")
-            return False
-        return True
-
-    def _finish_replacement(self) -> None:
-        fresh = self.path.with_name(f"{FILE_NAME}.new")
-        if fresh.exists() and not self.path.exists():
-            for suffix in SIDE_FILES[1:]:            # of the one set aside: they would be laid over the new file
-                left = self.path.with_name(FILE_NAME + suffix)
-                if left.exists():
-                    left.rename(left.with_name(f'{left.name}.corrupt'))
-            fresh.rename(self.path)
 
 
 def _identity(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_dev, found.st_ino
-
-
-def _corrections(db: sqlite3.Connection) -> int:
-    """How many rows re-ratings have written: where that has changed, another process has added to the totals."""
-    return int(db.execute("SELECT COALESCE(SUM(rows), 0) FROM correction_run").fetchone()[0])

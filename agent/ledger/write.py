@@ -1,4 +1,4 @@
-"""What one transaction writes: a batch of ticks, or the totals that a new file begins with."""
+"""What one transaction writes: a batch of ticks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import msgspec
 
 from agent.energy.metering import MeterState
 from agent.errors import LedgerError
-from agent.ledger.batch import Batch, CostKey
+from agent.ledger.batch import Batch
 from agent.ledger.seal import Touched
-from agent.model import Totals, Workload
+from agent.model import Workload
 from agent.units import NS_PER_HOUR
 
 SESSION_KEPT_NS: Final = 30 * 24 * NS_PER_HOUR
@@ -127,38 +127,6 @@ def _seal(db: sqlite3.Connection, interned: Interned, batch: Batch) -> None:
     for table in ("usage", "summary"):
         touched.add(table, {(key[0][0],) for key in batch.usage})
     touched.seal(db)
-
-
-def write_opening(db: sqlite3.Connection, totals: Totals, numbers: Mapping[Workload, int], names: Mapping[str, str],
-                  meters: Mapping[str, MeterState], calibrations: Mapping[str, bytes], carries: Mapping[CostKey, int]) -> None:
-    """Begin an empty file with totals that another one had, so that no counter steps back, and with its ``numbers`` for
-    workloads, so that its rows can follow."""
-    db.executemany("INSERT INTO workload VALUES (?, ?)",
-                   [(number, msgspec.json.encode(workload).decode()) for workload, number in numbers.items()])
-    number = Interned(db, numbers).number
-    db.executemany(
-        "INSERT INTO device (uuid, name, meter, calibration, energy_mj, gap_ns, unpriced_mj, opening_mj, opening_unpriced_mj) "
-        "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5, ?7)",
-        [(uuid, names.get(uuid, ""), encoded(meters.get(uuid)), calibrations.get(uuid), energy_mj,
-          totals.device_gap_ns.get(uuid, 0), totals.device_unpriced_mj.get(uuid, 0))
-         for uuid, energy_mj in totals.device_energy_mj.items()])
-    db.executemany("INSERT INTO device_state VALUES (?, ?, ?)", [(*key, ns) for key, ns in totals.device_state_ns.items()])
-    db.executemany(
-        "INSERT INTO workload_total VALUES (?1, ?2, ?3, ?4, ?5, ?3, ?4, ?5)",
-        [(uuid, number(workload), energy_mj, totals.gpu_ns[uuid, workload], totals.emissions_ug[uuid, workload])
-         for (uuid, workload), energy_mj in totals.energy_mj.items()])
-    db.executemany(
-        "INSERT INTO cost_total VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5 - ?6)",
-        [(key[0], number(key[1]), *key[2:], cost_nano, totals.credit_nano.get(key, 0), carries.get(key, 0))
-         for key, cost_nano in totals.cost_nano.items()])
-    db.executemany(
-        "INSERT INTO state_total VALUES (?, ?, ?, ?, ?)",
-        [(uuid, number(workload), state, gpu_ns, totals.state_energy_mj[uuid, workload, state])
-         for (uuid, workload, state), gpu_ns in totals.state_gpu_ns.items()])
-    db.executemany(
-        ADD_STATE_COST,
-        [(uuid, number(workload), state, currency, cost_nano)
-         for (uuid, workload, state, currency), cost_nano in totals.state_cost_nano.items()])
 
 
 def encoded(state: MeterState | None) -> bytes | None:

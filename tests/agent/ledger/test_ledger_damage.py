@@ -340,3 +340,20 @@ def test_the_log_of_a_ledger_set_aside_is_not_laid_over_the_new_one(state: Path)
     assert (state / f"{FILE_NAME}-wal.corrupt").read_bytes() == log
     with closing(open_for_reading(state)) as db:
         assert verify(db) == []
+
+
+def test_a_file_that_says_less_than_was_committed_does_not_set_counters_back(state: Path, tmp_path: Path) -> None:
+    """A disk that brings back an older state, whole and sealed: what is in memory counts, and the older rows go over."""
+    ledger = Ledger(state, START_NS)
+    older = (state / FILE_NAME).read_bytes()
+    book(ledger, pricing(tariff(tmp_path, "flat = 1")), START_NS + 48 * BUCKET_NS, 4, session="more")
+    before = ledger.totals
+    checkpointed(ledger)
+    (state / FILE_NAME).write_bytes(older)
+    ledger.give_up("an older state", START_NS)
+    book(ledger, pricing(None), START_NS, 1, session="after")
+    assert fall(before, ledger.totals) == []
+    assert Backfill(ledger.path)() == 48 * 4
+    ledger.close()
+    with closing(open_for_reading(state)) as db:
+        assert verify(db) == []

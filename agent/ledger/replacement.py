@@ -1,0 +1,70 @@
+"""A file that takes the place of a damaged ledger, or of one that was removed: whole before it has the ledger's name."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from agent.ledger.at_rest import Tables
+from agent.ledger.file import SIDE_FILES
+from agent.ledger.rescue import begin_with, expect_rows
+from agent.ledger.schema import migrate
+from agent.ledger.seal import install, seal_all
+from agent.ledger.standing import WRONG_CONTENT, Standing, read_standing, write_opening
+
+
+def write_replacement(path: Path, memory: Standing | None, tables: Tables | None = None, aside: str | None = None) -> str:
+    """Write the new file, as ``.new`` beside the ledger; a sentence on what it begins with. That is the old one's names and
+    totals, where they are given and no less than those in memory, else those in memory, else nothing. ``aside``: what the
+    old one will be called, whose rows are then still to come. Raises sqlite3.Error and OSError."""
+    fresh = _new(path)
+    fresh.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as db:
+        db.execute("PRAGMA synchronous = FULL")
+        install(db)
+        migrate(db, fresh)
+        db.execute("BEGIN IMMEDIATE")
+        began = "counters begin anew"
+        if tables is not None and _begun(db, tables, memory):
+            began = "a new one goes on with its totals, and its rows are carried over"
+        elif memory is not None:
+            write_opening(db, memory)
+            began = "a new one goes on with the totals in memory, and what rows can be read are carried over"
+        else:
+            aside = None
+        if aside is not None:
+            expect_rows(db, aside)
+        seal_all(db)
+        db.execute("COMMIT")
+    return began
+
+
+def _begun(db: sqlite3.Connection, tables: Tables, memory: Standing | None) -> bool:
+    """Whether the file now begins with the tables: not where they are nonsense, sealed as it may be, nor where something that
+    was committed is not in them."""
+    begin_with(db, tables)
+    try:
+        standing = read_standing(db)
+        if memory is None or standing.covers(memory):
+            return True
+    except WRONG_CONTENT:
+        pass
+    db.execute("ROLLBACK")
+    db.execute("BEGIN IMMEDIATE")
+    return False
+
+
+def finish_replacement(path: Path) -> None:
+    """Give the new file the ledger's name, where that is free: also after a crash that came in between."""
+    fresh = _new(path)
+    if fresh.exists() and not path.exists():
+        for suffix in SIDE_FILES[1:]:                # of the one set aside: they would be laid over the new file
+            left = path.with_name(path.name + suffix)
+            if left.exists():
+                left.rename(left.with_name(f"{left.name}.corrupt"))
+        fresh.rename(path)
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
