@@ -97,6 +97,19 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """What is written within is in the file whole when this ends, or not at all."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
 def quick_check(connection: sqlite3.Connection) -> None:
     """Raise DatabaseError where SQLite finds a fault in the file's structure."""
     fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from agent.ledger.file import transaction
 from agent.ledger.rerate_host import HostRerating, HostRow, PriceKey
 from agent.ledger.seal import Touched, install, require_good
 from agent.ledger.totals import load_workloads
@@ -92,8 +93,7 @@ class Rerating:
         by doing it again. Raises DatabaseError where an hour is not what was written."""
         run: int | None = None
         for start_ns, end_ns in self._slices(from_ns, to_ns):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 require_good(self._db, start_ns, end_ns)
                 rows = self._corrections(start_ns, end_ns)
                 if rows:
@@ -103,11 +103,6 @@ class Rerating:
                     self._db.execute("UPDATE correction_run SET rows = rows + ? WHERE id = ?", (len(rows), run))
                     self._add(rows)
                     self._seal(rows)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
         return self._differences()
 
     def _slices(self, from_ns: int, to_ns: int) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.ledger.at_rest import Tables, tables_of
+from agent.ledger.file import transaction
 from agent.ledger.schema import MIGRATIONS
 from agent.ledger.seal import BY_NAME, Touched, broken_slices, install, seal_all
 from agent.ledger.write import ADD_CORRECTION, ADD_SUMMARY, ADD_USAGE
@@ -93,8 +94,7 @@ class Backfill:
 
     def _carry(self, db: sqlite3.Connection, mark: str, table: str, old: Path, next_ns: int) -> bool:
         for rows, lost, until_ns in _spans(old, table, next_ns):
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(db):
                 touched = Touched()
                 _add(db, table, rows, touched)
                 touched.seal(db)
@@ -103,11 +103,6 @@ class Backfill:
                 else:
                     db.execute("UPDATE mark SET value = ? WHERE name = ?", (until_ns, mark))
                 seal_all(db, ["mark"])
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
             self._rows += len(rows)
             self._lost += lost
             if until_ns != FOREVER_NS and self._stop():

@@ -21,6 +21,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from agent.calendar.periods import Period, period_at
+from agent.ledger.file import transaction
 from agent.ledger.seal import install, require_good, seal_all, seal_span
 from agent.ledger.write import ADD_CORRECTION, ADD_SUMMARY, ADD_USAGE
 from agent.units import NS_PER_HOUR, NS_PER_S
@@ -85,8 +86,7 @@ def roll_up(db: sqlite3.Connection, zone: ZoneInfo, keep_quarter_hours_ns: int, 
     for mark, keep_ns, span_at in (
             ("hours_until_ns", keep_quarter_hours_ns, hour_at), ("days_until_ns", keep_hours_ns, day_at)):
         for start_ns, end_ns in _spans(db, mark, now_ns - keep_ns, zone, span_at):
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(db):
                 require_good(db, start_ns, end_ns)
                 pieces = _pieces(db, start_ns, end_ns) if span_at is hour_at else [(start_ns, end_ns)]
                 for table, key, add in _TABLES:
@@ -95,11 +95,6 @@ def roll_up(db: sqlite3.Connection, zone: ZoneInfo, keep_quarter_hours_ns: int, 
                 db.execute("INSERT INTO mark VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (mark, end_ns))
                 seal_span(db, start_ns, end_ns)
                 seal_all(db, ["mark"])
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
             rolled += 1
             if stop():
                 return rolled
