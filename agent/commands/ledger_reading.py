@@ -30,7 +30,8 @@ def read_ledger(config: Config, options: argparse.Namespace, ask: Callable[[Daem
 
     A daemon that was named is asked and no other place. Else the one that holds the directory; where it cannot be asked, the
     file is read, and stderr told why, unless it is only that a password or a certificate is wanted. Where nobody holds the
-    directory the file comes first, and the configured address only where there is no file that this user may read.
+    directory the file is read; and only where it is not there and nobody said where the ledger is, the configured address is
+    asked, and stderr told so: a daemon that answers there may keep another one.
     """
     if options.url and options.state_dir is not None:
         raise UsageError("--url asks a daemon and --state.dir names a ledger; give one of them")
@@ -66,10 +67,16 @@ def _file_first(config: Config, options: argparse.Namespace, ask: Callable[[Daem
     try:
         return read()
     except LedgerError as unreadable:
+        if config.state_dir_given:
+            raise
         try:
-            return ask(_client("", config, options))
+            client = _client("", config, options)
+            found = ask(client)
         except DaemonError as unasked:
             raise LedgerError(f"{unreadable} (and {unasked.reason})") from unreadable
+        print(f"gpu-finops: no ledger in {config.state_dir}; the figures are those of the daemon at {client.place}",
+              file=sys.stderr)
+        return found
 
 
 def _client(url: str, config: Config, options: argparse.Namespace) -> DaemonClient:

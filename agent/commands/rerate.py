@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from agent.calendar.instants import format_instant
+from agent.client.running_daemon import NoDaemonError, RunningDaemon
 from agent.clock import SystemClock
 from agent.config.config import Config, load
-from agent.errors import LedgerError, UsageError
+from agent.errors import FinOpsError, LedgerError, UsageError
 from agent.files.printable import printable
 from agent.ledger.at_rest import forget_at_rest
 from agent.ledger.file import FILE_NAME
 from agent.ledger.query import open_for_reading, parse_instant
 from agent.ledger.rerate import Difference, Rerating, used_before
+from agent.model import FOREVER_NS
 from agent.pricing.pricebook import price_device
 from agent.pricing.pricing import BUCKET_NS, Pricing
 from agent.units import NANO
@@ -50,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if from_ns >= to_ns:
         raise UsageError(f"--from {options.start} is not before --to {options.end}; the second date is not included")
     now_ns = SystemClock().utc_ns()
-    to_ns = min(to_ns, now_ns - now_ns % BUCKET_NS - BUCKET_NS)      # what the daemon is still writing is priced already
+    written_ns = _written_until(config.state_dir, now_ns)
     path = config.state_dir / FILE_NAME
 
     def rented(name: str) -> bool:
@@ -58,8 +61,10 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         with contextlib.closing(open_for_reading(config.state_dir)) as db:
-            differences = Rerating(db, _pricing(config, db, from_ns), rented).look(from_ns, to_ns)
+            differences = Rerating(db, _pricing(config, db, from_ns), rented).look(from_ns, min(to_ns, written_ns))
         sys.stdout.write(table(differences, config.tags.keys))
+        if written_ns < min(to_ns, now_ns):
+            sys.stdout.write(f"Left out: from {format_instant(written_ns, zone)} on, which the daemon is still writing.\n")
         if options.dry_run or all(d.booked_nano == d.rerated_nano for d in differences):
             sys.stdout.write("Nothing written.\n")
             return 0
@@ -67,12 +72,23 @@ def run(options: argparse.Namespace) -> int:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30.0)) as db:
             db.execute("PRAGMA synchronous = FULL")
             forget_at_rest(path)
-            Rerating(db, _pricing(config, db, from_ns), rented).write(from_ns, to_ns, now_ns)
+            Rerating(db, _pricing(config, db, from_ns), rented).write(from_ns, min(to_ns, written_ns), now_ns)
     except sqlite3.Error as error:
         raise LedgerError(f"{path}: {error}; run this as the user that runs the daemon, or as root, and do it again: "
                           "what is written already is not written twice") from error
     sys.stdout.write("Written as corrections.\n")
     return 0
+
+
+def _written_until(state_dir: Path, now_ns: int) -> int:
+    """Up to where rows are whole: the present quarter of an hour and the one before are still added to while a daemon runs."""
+    try:
+        RunningDaemon(state_dir)
+    except NoDaemonError:
+        return FOREVER_NS
+    except FinOpsError:                          # may not be told
+        pass
+    return now_ns - now_ns % BUCKET_NS - BUCKET_NS
 
 
 def _pricing(config: Config, db: sqlite3.Connection, from_ns: int) -> Pricing:

@@ -42,6 +42,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     file: Path | None                            # None: built-in defaults
     state_dir: Path
+    state_dir_given: bool = False                # it was said; else it is the default, where there may be no ledger
     interval_ns: int = NS_PER_S
     flush_interval_ns: int = 5 * NS_PER_S        # between two commits of the ledger
     site: Site = Site()
@@ -201,6 +202,7 @@ def _read(root: Node, file: Path | None, files: Mapping[Path, Stamp], faults: Fa
         currencies = ["EUR"]                     # hardware lacks its own currency; budgets need not repeat that
     config = Config(
         file=file, state_dir=_state_dir(table, environ),
+        state_dir_given=table.get("state_dir") is not None or bool(environ.get("STATE_DIRECTORY")),
         interval_ns=table.duration_ns("interval", 100 * NS_PER_MS, _HOUR_NS) or NS_PER_S,
         flush_interval_ns=table.duration_ns("flush_interval", 100 * NS_PER_MS, _HOUR_NS) or 5 * NS_PER_S,
         site=site, tariffs={name: tariff for name, tariff in tariffs.items() if tariff is not None},

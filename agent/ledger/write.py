@@ -20,12 +20,14 @@ SESSION_KEPT_NS: Final = 30 * 24 * NS_PER_HOUR
 ADD_USAGE: Final = (
     "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
     "energy_mj = energy_mj + excluded.energy_mj, gpu_ns = gpu_ns + excluded.gpu_ns, "
-    "cost_nano = cost_nano + excluded.cost_nano, emissions_ug = emissions_ug + excluded.emissions_ug")
+    "cost_nano = cost_nano + excluded.cost_nano, emissions_ug = emissions_ug + excluded.emissions_ug, "
+    "span_ns = MAX(span_ns, excluded.span_ns)")          # a reload may have moved the end of what begins then
 ADD_CORRECTION: Final = ADD_USAGE.replace("usage", "correction", 1)
 ADD_SUMMARY: Final = (
     "INSERT INTO summary VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
     "energy_mj = energy_mj + excluded.energy_mj, gpu_ns = gpu_ns + excluded.gpu_ns, "
-    "cost_nano = cost_nano + excluded.cost_nano, emissions_ug = emissions_ug + excluded.emissions_ug")
+    "cost_nano = cost_nano + excluded.cost_nano, emissions_ug = emissions_ug + excluded.emissions_ug, "
+    "span_ns = MAX(span_ns, excluded.span_ns)")
 ADD_COST: Final = (
     "INSERT INTO cost_total (uuid, workload, component, currency, cost_nano, credit_nano, carry) VALUES (?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT DO UPDATE SET cost_nano = cost_nano + excluded.cost_nano, credit_nano = credit_nano + excluded.credit_nano")

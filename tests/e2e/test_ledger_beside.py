@@ -14,7 +14,7 @@ from agent.ledger.ledger import Ledger
 from agent.units import NANO
 from tests.agent.priced import KRONOS, book, instant_ns, pricing, tariff
 from tests.agent.records import UUID
-from tests.e2e.daemon import TEN_A_SECOND, Daemon, free_port, until
+from tests.e2e.daemon import TEN_A_SECOND, Daemon, until
 
 START_NS = instant_ns("2026-03-01", "Asia/Shanghai")
 
@@ -40,24 +40,31 @@ def test_who_cannot_read_the_ledger_reports_through_the_daemon(daemon: Daemon, t
                                                                capsys: pytest.CaptureFixture[str]) -> None:
     elsewhere = tmp_path / "elsewhere.toml"
     elsewhere.write_text(f'{TEN_A_SECOND}\n[web]\nlisten_address = "127.0.0.1:{daemon.port}"\n')
-    through = ("--config.file", str(elsewhere), "--state.dir", str(tmp_path / "not here"))
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "lock").symlink_to("lock")         # one that may not be looked at: opening it fails for root too
+    through = ("--config.file", str(elsewhere), "--state.dir", str(hidden))
     for by in ("project", "project,day", "gpu,component", "correction"):
         direct = march(capsys, "--by", by, "--config.file", str(daemon.config), "--state.dir", str(daemon.state))
         assert march(capsys, "--by", by, *through) == direct
         assert direct
     assert main(["report", "--by", "colour", *through]) == 2
     assert "choose from project" in capsys.readouterr().err
-    assert not (tmp_path / "not here").exists()
 
 
-def test_where_nobody_answers_both_ways_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("said", ["on the command line", "in the file"])
+def test_another_daemons_ledger_does_not_answer_for_one_that_is_named(
+        daemon: Daemon, tmp_path: Path, capsys: pytest.CaptureFixture[str], said: str) -> None:
+    missing = tmp_path / "not here"
     config = tmp_path / "gpu-finops.toml"
-    port = free_port()
-    config.write_text(f'{TEN_A_SECOND}\n[web]\nlisten_address = "127.0.0.1:{port}"\n')
-    assert main(["report", "--config.file", str(config), "--state.dir", str(tmp_path / "not here")]) == 1
-    told = capsys.readouterr().err
-    assert "no ledger here" in told
-    assert f"no daemon answers at http://127.0.0.1:{port}" in told
+    config.write_text((f'state_dir = "{missing}"\n' if said == "in the file" else "")
+                      + f'[web]\nlisten_address = "127.0.0.1:{daemon.port}"\n')
+    named = ("--state.dir", str(missing)) if said == "on the command line" else ()
+    for form in ("csv", "focus"):
+        assert main(["report", "--format", form, "--config.file", str(config), *named]) == 1
+        told = capsys.readouterr()
+        assert (told.out, "no ledger here" in told.err) == ("", True)
+    assert not missing.exists()
 
 
 def test_verify_and_backup_beside_the_daemon(daemon: Daemon, tmp_path: Path) -> None:

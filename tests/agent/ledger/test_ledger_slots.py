@@ -17,6 +17,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from agent.energy.metering import MeterState
 from agent.ledger.batch import Batch
@@ -34,8 +35,9 @@ from agent.series_csv import Series
 from agent.settings import Hardware, Host, RentSeries
 from agent.tariffs.ruled import RuledTariff
 from agent.units import NS_PER_HOUR, NS_PER_S
+from tests.agent.ledger.test_ledger import batch, charge
 from tests.agent.priced import H100, KRONOS, OTHER, instant_ns, pricing, tariff
-from tests.agent.records import UUID, interval
+from tests.agent.records import NOON_NS, UUID, interval
 
 MINUTE_NS = 60 * NS_PER_S
 DAY_NS = 24 * NS_PER_HOUR
@@ -281,3 +283,16 @@ def test_a_re_rating_prices_each_row_by_its_own_time(tmp_path: Path, rolled: boo
     assert found == {"day": 0, "night": 0, "sun": by_rate["day"], "moon": by_rate["night"]}
     assert abs(cost["sun"] + cost["moon"] - (3 * by_rate["day"] + by_rate["night"]) * 10**9 // (3_600 * 10**6)) <= 4
     assert sum(found.values()) == sum(share.energy_mj for share in shares)
+
+
+@pytest.mark.parametrize("first", [7, 15])
+def test_a_row_is_as_long_as_all_that_is_in_it(tmp_path: Path, first: int) -> None:
+    """A reload moves a price change out of a quarter of an hour that has begun, or into it: same begin, same rate and price."""
+    ledger = Ledger(tmp_path, NOON_NS)
+    for sequence, minutes in enumerate((first, 22 - first)):
+        end_ns = NOON_NS + minutes * 60 * NS_PER_S
+        ledger.commit(batch(sequence, charges=(replace(charge(1), slot_utc_ns=(NOON_NS, end_ns)),)), NOON_NS)
+    ledger.close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+        for table in ("usage", "summary"):
+            assert db.execute(f"SELECT start_ns, span_ns FROM {table}").fetchall() == [(NOON_NS, 15 * 60 * NS_PER_S)]
