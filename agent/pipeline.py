@@ -8,7 +8,8 @@ from agent import __version__
 from agent.attribution.attribution import Attribution, instances_by_parent
 from agent.budgets import BudgetBook
 from agent.clock import Clock
-from agent.energy.metering import UNWATCHED_NS, EnergyMeter, OffTime, method_of
+from agent.energy.metering import UNWATCHED_NS, EnergyMeter, method_of
+from agent.energy.off_time import OffTime
 from agent.energy.sensor_factor import SensorFactors
 from agent.idle import IdleJudge
 from agent.ledger.batch import Batch
@@ -17,6 +18,7 @@ from agent.ledger.ledger import Ledger
 from agent.model import (
     AgentStatus,
     BudgetStatus,
+    Charge,
     DeviceReading,
     DeviceStatus,
     EnergyInterval,
@@ -26,7 +28,7 @@ from agent.model import (
     Workload,
     WorkloadStatus,
 )
-from agent.pricing.host_cost import CpuTime, host_span
+from agent.pricing.host_cost import CpuTime, HostMeter
 from agent.pricing.pricing import Pricing
 from agent.tags.resolver import WorkloadResolver
 from agent.units import NS_PER_S, split_integer
@@ -62,6 +64,7 @@ class Pipeline:
         self.journal = Journal(ledger, flush_interval_ns, self._observe)
         self.config_reload_success = True
         self.probe_restarts = 0
+        self._host = HostMeter(ledger.host())
         self._cpu = CpuTime()
         self._budgets: tuple[BudgetStatus, ...] = ()
         self._ticks = 0
@@ -82,22 +85,18 @@ class Pipeline:
         if self.journal.full:
             self._dropped_ticks += 1
         else:
-            off = self._energy.off(reading)
-            self._book(reading, self._energy.advance(measured, stages.calibration, stages.unwatched_ns), off)
+            self._book(reading, self._energy.advance(measured, stages.calibration, stages.unwatched_ns))
         self.journal.flush_if_due(started_ns, reading.utc_ns)
         self._last = reading
         self._ticks += 1
         self._tick_seconds = (self._clock.monotonic_ns() - started_ns) / NS_PER_S
         return self.snapshot()
 
-    def _book(self, reading: Reading, intervals: tuple[EnergyInterval, ...], off: tuple[OffTime, ...]) -> None:
+    def _book(self, reading: Reading, intervals: tuple[EnergyInterval, ...]) -> None:
         stages = self.stages
         devices = {device.uuid: device for device in reading.devices}
         instances = instances_by_parent(reading)
-        charges = stages.pricing.charge_off([
-            (Share(uuid=time.uuid, workload=stages.attribution.nobody, start_utc_ns=time.start_utc_ns, method="idle",
-                   end_utc_ns=time.end_utc_ns, energy_mj=0, gpu_ns=time.end_utc_ns - time.start_utc_ns),
-             devices[time.uuid].name) for time in off])
+        charges: list[Charge] = []
         everybody: list[Share] = []
         divided: list[tuple[EnergyInterval, tuple[Share, ...]]] = []
         stages.attribution.wait(reading, {interval.uuid for interval in intervals})
@@ -111,15 +110,30 @@ class Pipeline:
         self._cpu.learn(reading, stages.attribution.workload)
         cpu_ratio = reading.host.cpu_utilization_ratio if reading.host is not None else None
         charges += stages.pricing.charge_host(
-            host_span(intervals, {uuid: device.boottime_ns for uuid, device in devices.items()}), everybody,
-            self._cpu.by_workload_ns, cpu_ratio)
+            self._host.advance(reading, intervals), everybody, self._cpu.by_workload_ns, cpu_ratio)
+        charges += self._charge_off(devices)
         host = stages.pricing.host_nano_per_hour(reading.utc_ns, _present(everybody), self._cpu.by_workload_ns, cpu_ratio)
         self._workloads = tuple(
             status for interval, shares in divided
             for status in self._now(interval, shares, devices[interval.uuid], instances.get(interval.uuid, ()), host))
         names = {uuid: device.name for uuid, device in devices.items()}
         self.journal.batch.add(reading.session, reading.sequence, names, intervals, self._states, charges, self._energy.states,
-                               stages.attribution.learned)
+                               stages.attribution.learned, self._host.state)
+
+    def _charge_off(self, devices: Mapping[str, DeviceReading]) -> list[Charge]:
+        """What is owed for times in which the machine was off: nobody was on its devices then."""
+        def nobody(uuid: str, time: OffTime) -> Share:
+            return Share(uuid=uuid, workload=self.stages.attribution.nobody, start_utc_ns=time.start_utc_ns, method="idle",
+                         end_utc_ns=time.end_utc_ns, energy_mj=0, gpu_ns=time.end_utc_ns - time.start_utc_ns)
+        pricing = self.stages.pricing
+        charges: list[Charge] = []
+        for time in self._energy.off:
+            charges += pricing.charge_off(nobody(time.uuid, time), devices[time.uuid].name)
+        for time in self._host.off:
+            charges += pricing.charge_host_off([
+                (nobody(uuid, time), device.name) for uuid, device in devices.items()
+                if device.parent_uuid is None and device.failed is None])
+        return charges
 
     def _now(self, interval: EnergyInterval, shares: tuple[Share, ...], device: DeviceReading,
              instances: list[DeviceReading] | tuple[()],

@@ -39,7 +39,8 @@ class MeterState(Struct, frozen=True):
     carry: int = 0                       # remainder of the integral's division, in mW x ns x 2
     power_limit_mw: int | None = None    # at the last reading
     calibration_carry: int = 0           # remainder of the calibration's division, in mJ x ppm
-    utc_ns: int | None = None            # the wall clock at the last reading: all that tells how long a machine was off
+    utc_ns: int | None = None            # the wall clock at the last reading
+    off_from_ns: int | None = None       # that of the last boot's last reading, until the time off since then is booked
 
 
 class Step(Struct, frozen=True):

@@ -13,7 +13,6 @@ Energy is multiplied by the device's calibration factor here and nowhere else, t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -23,17 +22,15 @@ from agent.energy.check import EnergyCheck
 from agent.energy.counter import by_counter, by_loan
 from agent.energy.integral import by_samples, by_trapezoid, trapezoid_of
 from agent.energy.meter import MeterState, Step
+from agent.energy.off_time import SETTLED_NS, OffTime, off_time
 from agent.energy.sensor_factor import UNITY_PPM, SensorFactors
 from agent.model import DeviceReading, EnergyInterval, Reading
-from agent.units import NS_PER_HOUR, NS_PER_S
+from agent.units import NS_PER_S
 
-__all__ = ["Booking", "EnergyMeter", "MeterState", "OffTime", "book", "method_of"]
+__all__ = ["Booking", "EnergyMeter", "MeterState", "book", "method_of"]
 
 SUSPEND_NS = NS_PER_S                   # BOOTTIME ahead of MONOTONIC by more than this: the machine slept
-MOST_OFF_NS = 92 * 24 * NS_PER_HOUR      # a wall clock that says more is wrong, or the machine was not in use
 UNWATCHED_NS = 10 * NS_PER_S            # longer between two good readings: nobody can be named for it
-log = logging.getLogger(__name__)
-
 _UNCALIBRATED = SensorFactors(())
 
 
@@ -44,20 +41,13 @@ class Booking(Struct, frozen=True):
     state: MeterState
 
 
-class OffTime(Struct, frozen=True):
-    """From a device's last reading before its machine was off to the first one after, by the wall clock."""
-
-    uuid: str
-    start_utc_ns: int
-    end_utc_ns: int
-
-
 class EnergyMeter:
     """Turns successive readings into intervals. One per pipeline; remembers one MeterState a device."""
 
     def __init__(self, states: Mapping[str, MeterState] | None = None) -> None:
         self._states: dict[str, MeterState] = dict(states or {})
         self._checks: dict[str, EnergyCheck] = {}
+        self.off: tuple[OffTime, ...] = ()       # what the last reading told of times in which devices were off
 
     @property
     def states(self) -> Mapping[str, MeterState]:
@@ -68,29 +58,13 @@ class EnergyMeter:
         """How far counter and integral of a device lie apart; None for one that was never read."""
         return self._checks.get(uuid)
 
-    def off(self, reading: Reading) -> tuple[OffTime, ...]:
-        """For how long the devices were off that are seen for the first time since the machine's start; to be asked before
-        ``advance``. No energy is booked for it: no counter runs through. A wall clock that stands before the last reading, or
-        more than 92 days after it, is not believed."""
-        found = []
-        for device in reading.devices:
-            last = self._states.get(device.uuid)
-            if device.failed is not None or device.parent_uuid is not None or last is None or last.boot_id == reading.boot_id:
-                continue
-            end_utc_ns = _utc_ns(device, reading)
-            if last.utc_ns is not None and 0 < end_utc_ns - last.utc_ns <= MOST_OFF_NS:
-                found.append(OffTime(device.uuid, last.utc_ns, end_utc_ns))
-            elif last.utc_ns is not None:
-                log.warning("%s: the wall clock was at %d s when it was last read and is at %d s after a start of the machine; "
-                            "nothing is charged for the time in between", device.uuid, last.utc_ns // NS_PER_S,
-                            end_utc_ns // NS_PER_S)
-        return tuple(found)
-
     def advance(self, reading: Reading, calibration: SensorFactors = _UNCALIBRATED,
                 unwatched_ns: int = UNWATCHED_NS) -> tuple[EnergyInterval, ...]:
         """The intervals that this reading ends: none for a device seen for the first time, or one that failed. Those longer
-        than ``unwatched_ns`` are marked as time in which the agent did not watch."""
+        than ``unwatched_ns`` are marked as time in which the agent did not watch. ``off`` then has what came before the
+        machine's start, once the wall clock can be trusted with it."""
         intervals = []
+        off: list[OffTime | None] = []
         for device in reading.devices:
             if device.failed is not None or device.parent_uuid is not None:
                 continue
@@ -98,8 +72,14 @@ class EnergyMeter:
             if check is None:
                 check = self._checks[device.uuid] = EnergyCheck()
             check.observe(device, _monotonic_ns(device, reading))
-            booking = book(self._states.get(device.uuid), device, reading, unwatched_ns)
+            last = self._states.get(device.uuid)
+            booking = book(last, device, reading, unwatched_ns)
             state, interval = booking.state, booking.interval
+            if last is not None and last.boot_id != state.boot_id and last.off_from_ns is not None and last.utc_ns is not None:
+                off.append(off_time(device.uuid, last.off_from_ns, last.utc_ns - last.boottime_ns))     # before the last boot
+            if state.off_from_ns is not None and state.utc_ns is not None and state.boottime_ns >= SETTLED_NS:
+                off.append(off_time(device.uuid, state.off_from_ns, state.utc_ns - state.boottime_ns))
+                state = replace(state, off_from_ns=None)
             if interval is not None:
                 factor_ppm = calibration.factor_ppm(device.uuid, device.name)
                 if factor_ppm != UNITY_PPM or state.calibration_carry:
@@ -107,6 +87,7 @@ class EnergyMeter:
                     interval, state = replace(interval, energy_mj=energy_mj), replace(state, calibration_carry=carry)
                 intervals.append(interval)
             self._states[device.uuid] = state
+        self.off = tuple([time for time in off if time is not None])
         return tuple(intervals)
 
 
@@ -120,7 +101,9 @@ def method_of(device: DeviceReading) -> str:
 def book(previous: MeterState | None, device: DeviceReading, reading: Reading, unwatched_ns: int = UNWATCHED_NS) -> Booking:
     """One step of one device's meter, uncalibrated. Pure."""
     monotonic_ns = _monotonic_ns(device, reading)
-    if previous is None or previous.boot_id != reading.boot_id or device.boottime_ns < previous.boottime_ns:
+    if previous is not None and previous.boot_id != reading.boot_id:
+        previous = _at_boot(previous, device, reading)
+    if previous is None or device.boottime_ns < previous.boottime_ns:
         return Booking(None, _first(previous, device, reading, monotonic_ns))
     elapsed_ns = device.boottime_ns - previous.boottime_ns
     if elapsed_ns == 0:
@@ -155,6 +138,15 @@ def _monotonic_ns(device: DeviceReading, reading: Reading) -> int:
 
 def _utc_ns(device: DeviceReading, reading: Reading) -> int:
     return reading.utc_ns - (reading.boottime_ns - device.boottime_ns)
+
+
+def _at_boot(previous: MeterState, device: DeviceReading, reading: Reading) -> MeterState:
+    """The meter of a known device at the machine's start: BOOTTIME and MONOTONIC begin there, and so does the counter, with
+    the driver. So what it shows at the first reading has been used since."""
+    return MeterState(
+        boot_id=reading.boot_id, boottime_ns=0, monotonic_ns=0, session=previous.session, booked_mj=previous.booked_mj,
+        energy_mj=0 if device.energy_mj is not None else None, calibration_carry=previous.calibration_carry,
+        off_from_ns=previous.utc_ns)
 
 
 def _first(previous: MeterState | None, device: DeviceReading, reading: Reading, monotonic_ns: int) -> MeterState:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from agent.energy.metering import MeterState
 from agent.model import INCLUDED_IN_RENT, Charge, EnergyInterval, Workload
+from agent.pricing.host_cost import HostState
 from agent.units import NS_PER_S
 
 WASTE_STATES = frozenset({"unallocated", "parked", "underused"})
@@ -34,6 +35,7 @@ class Batch:
         self.states: dict[tuple[str, str], int] = {}            # uuid, state -> ns
         self.workloads: dict[tuple[str, Workload], list[int]] = {}      # energy_mj, gpu_ns, emissions_ug
         self.costs: dict[CostKey, list[int]] = {}               # cost_nano, credit_nano, carry (the last one's)
+        self.host: HostState | None = None                      # up to where the host is charged
         self.calibrations: dict[str, bytes] = {}                # uuid -> what attribution has learned of the device
         self.state_use: dict[tuple[str, Workload, str], list[int]] = {}     # uuid, workload, state -> gpu_ns, energy_mj
         self.state_costs: dict[CostKey, int] = {}               # uuid, workload, state, currency -> nano, without credits
@@ -46,8 +48,9 @@ class Batch:
 
     def add(self, session: str, sequence: int, names: Mapping[str, str], intervals: Iterable[EnergyInterval],
             states: Mapping[str, str], charges: Sequence[Charge], meters: Mapping[str, MeterState],
-            calibrations: Mapping[str, bytes] = {}) -> None:
+            calibrations: Mapping[str, bytes] = {}, host: HostState | None = None) -> None:
         """Take up one tick, whole."""
+        self.host = host or self.host
         self.first_sequences.setdefault(session, sequence)
         self.sequences[session] = sequence
         self.ticks += 1

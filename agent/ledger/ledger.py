@@ -37,6 +37,7 @@ from agent.ledger.schema import migrate
 from agent.ledger.standing import WRONG_CONTENT, Standing, count_corrections, read_standing
 from agent.ledger.write import Interned, is_committed, write_batch
 from agent.model import FOREVER_NS, Totals, Workload
+from agent.pricing.host_cost import HostState
 from agent.units import NANO
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,10 @@ class Ledger:
     def carries(self) -> dict[CostKey, int]:
         """What pricing's divisions had left over at the last commit."""
         return dict(self._standing.carries)
+
+    def host(self) -> HostState | None:
+        """Up to where the host has been charged at the last commit."""
+        return self._standing.host
 
     def workloads(self) -> list[Workload]:
         """Every workload that has a place in the ledger, oldest first."""

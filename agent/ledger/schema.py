@@ -97,9 +97,10 @@ CREATE TABLE mark (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO mark VALUES ('schema', 2);
 """
 
-# Version 3. ``seal`` has a digest of what each slice of each table says (seal.py).
+# Version 3. ``seal`` has a digest of what each slice of each table says (seal.py). ``host``: up to where it has been charged.
 _VERSION_3: Final = """
 CREATE TABLE seal (name TEXT NOT NULL, slice NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (name, slice)) WITHOUT ROWID;
+CREATE TABLE host (id INTEGER PRIMARY KEY CHECK (id = 1), meter BLOB NOT NULL);
 UPDATE mark SET value = 3 WHERE name = 'schema';
 """
 

@@ -40,9 +40,9 @@ _BY_WORKLOADS: Final = _Slicing(
 
 BY_TIME: Final = {"usage": _BY_START, "correction": _BY_START, "summary": _BY_START}
 BY_NAME: Final = {
-    "session": _WHOLE, "mark": _WHOLE, "correction_run": _WHOLE, "workload": _Slicing("id", "id = ?1"), "device": _BY_DEVICE,
-    "device_state": _BY_DEVICE, "workload_total": _BY_WORKLOADS, "cost_total": _BY_WORKLOADS, "state_total": _BY_WORKLOADS,
-    "state_cost": _BY_WORKLOADS,
+    "session": _WHOLE, "mark": _WHOLE, "host": _WHOLE, "correction_run": _WHOLE, "workload": _Slicing("id", "id = ?1"),
+    "device": _BY_DEVICE, "device_state": _BY_DEVICE, "workload_total": _BY_WORKLOADS, "cost_total": _BY_WORKLOADS,
+    "state_total": _BY_WORKLOADS, "state_cost": _BY_WORKLOADS,
 }
 _SLICES: Final = BY_NAME | BY_TIME
 SEALED: Final = tuple(_SLICES)

@@ -11,8 +11,9 @@ from msgspec import Struct
 from agent.energy.metering import MeterState
 from agent.ledger.batch import Batch, CostKey
 from agent.ledger.totals import added, load_totals, load_workloads
-from agent.ledger.write import ADD_STATE_COST, Interned, encoded
+from agent.ledger.write import ADD_STATE_COST, Interned, encoded, write_host
 from agent.model import Totals, Workload
+from agent.pricing.host_cost import HostState
 
 WRONG_CONTENT: Final = (KeyError, TypeError, ValueError, msgspec.MsgspecError)   # what reading a damaged file may come to
 
@@ -26,6 +27,7 @@ class Standing(Struct):
     meters: dict[str, MeterState]
     calibrations: dict[str, bytes]
     carries: dict[CostKey, int]
+    host: HostState | None
     corrections: int
 
     def add(self, batch: Batch) -> None:
@@ -35,6 +37,7 @@ class Standing(Struct):
         self.names.update(batch.names)
         self.meters.update((uuid, meter) for uuid, meter in batch.meters.items() if uuid in batch.names)
         self.calibrations.update(batch.calibrations)
+        self.host = batch.host or self.host
 
     def covers(self, other: Standing) -> bool:
         """Whether no total of another one is higher."""
@@ -49,13 +52,14 @@ def read_standing(db: sqlite3.Connection) -> Standing:
     names = {number: workload for workload, number in numbers.items()}
     devices = db.execute("SELECT uuid, name, meter, calibration FROM device").fetchall()
     decoder = msgspec.json.Decoder(MeterState)
+    host = db.execute("SELECT meter FROM host").fetchone()
     return Standing(
         totals=load_totals(db, numbers), numbers=numbers, names={uuid: name for uuid, name, _, _ in devices},
         meters={uuid: decoder.decode(meter) for uuid, _, meter, _ in devices if meter is not None},
         calibrations={uuid: blob for uuid, _, _, blob in devices if isinstance(blob, bytes)},
         carries={(uuid, names[workload], component, currency): carry for uuid, workload, component, currency, carry
                  in db.execute("SELECT uuid, workload, component, currency, carry FROM cost_total WHERE carry <> 0")},
-        corrections=count_corrections(db))
+        host=msgspec.json.decode(host[0], type=HostState) if host is not None else None, corrections=count_corrections(db))
 
 
 def count_corrections(db: sqlite3.Connection) -> int:
@@ -67,6 +71,8 @@ def write_opening(db: sqlite3.Connection, standing: Standing) -> None:
     """Begin an empty file where another one stood, so that no counter steps back, with its numbers for workloads, so that its
     rows can follow."""
     totals = standing.totals
+    if standing.host is not None:
+        write_host(db, standing.host)
     db.executemany("INSERT INTO workload VALUES (?, ?)",
                    [(number, msgspec.json.encode(workload).decode()) for workload, number in standing.numbers.items()])
     number = Interned(db, standing.numbers).number

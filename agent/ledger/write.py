@@ -13,6 +13,7 @@ from agent.errors import LedgerError
 from agent.ledger.batch import Batch
 from agent.ledger.seal import Touched
 from agent.model import Workload
+from agent.pricing.host_cost import HostState
 from agent.units import NS_PER_HOUR
 
 SESSION_KEPT_NS: Final = 30 * 24 * NS_PER_HOUR
@@ -79,6 +80,8 @@ def write_batch(db: sqlite3.Connection, interned: Interned, batch: Batch, utc_ns
         "name = excluded.name, meter = COALESCE(excluded.meter, meter), "
         "calibration = COALESCE(excluded.calibration, calibration)",
         [(uuid, name, encoded(batch.meters.get(uuid)), batch.calibrations.get(uuid)) for uuid, name in batch.names.items()])
+    if batch.host is not None:
+        write_host(db, batch.host)
     db.executemany(
         "UPDATE device SET energy_mj = energy_mj + ?, gap_ns = gap_ns + ?, unpriced_mj = unpriced_mj + ? WHERE uuid = ?",
         [(*sums, uuid) for uuid, sums in batch.devices.items()])
@@ -119,6 +122,7 @@ def _seal(db: sqlite3.Connection, interned: Interned, batch: Batch) -> None:
     number = interned.number
     touched = Touched()
     touched.add("session", [()])
+    touched.add("host", [()])
     touched.add("workload", [(new,) for new in interned.new])
     interned.new.clear()
     touched.add("device", [(uuid,) for uuid in batch.names.keys() | batch.devices.keys()])
@@ -129,6 +133,10 @@ def _seal(db: sqlite3.Connection, interned: Interned, batch: Batch) -> None:
     for table in ("usage", "summary"):
         touched.add(table, {(key[0][0],) for key in batch.usage})
     touched.seal(db)
+
+
+def write_host(db: sqlite3.Connection, state: HostState) -> None:
+    db.execute("INSERT INTO host VALUES (1, ?) ON CONFLICT DO UPDATE SET meter = excluded.meter", (msgspec.json.encode(state),))
 
 
 def encoded(state: MeterState | None) -> bytes | None:

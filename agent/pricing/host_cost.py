@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from agent.energy.off_time import SETTLED_NS, OffTime, off_time
 from agent.model import DeviceReading, EnergyInterval, ProcessUse, Reading, Share, Workload
 from agent.settings import Host
 from agent.units import NS_PER_S, split_integer
@@ -25,17 +26,48 @@ class HostSpan(Struct, frozen=True, gc=False):
     watched: bool                                # False: the agent was not looking, so nobody knows what it drew
 
 
-def host_span(intervals: Sequence[EnergyInterval], boottimes_ns: Mapping[str, int]) -> HostSpan | None:
-    """From the latest begin of the devices' intervals to their latest end, which is where the next tick's begins.
-    ``boottimes_ns``: when each device was read, by UUID."""
-    if not intervals:
-        return None
-    end = max(intervals, key=lambda interval: boottimes_ns[interval.uuid])
-    start_ns = max(boottimes_ns[interval.uuid] - interval.elapsed_ns for interval in intervals)
-    elapsed_ns = boottimes_ns[end.uuid] - start_ns
-    if elapsed_ns <= 0:
-        return None
-    return HostSpan(end.end_utc_ns - elapsed_ns, end.end_utc_ns, not end.bridged)
+class HostState(Struct, frozen=True):
+    """Up to where the host has been charged: kept in the ledger, so that nothing is charged twice or never."""
+
+    boot_id: str
+    boottime_ns: int
+    utc_ns: int
+    off_from_ns: int | None = None               # the last boot's last instant, until the time off since then is charged
+
+
+class HostMeter:
+    """The host's time, which goes on whatever devices a reading has."""
+
+    def __init__(self, state: HostState | None = None) -> None:
+        self.state = state
+        self.off: tuple[OffTime, ...] = ()       # what the last reading told of times in which the machine was off
+
+    def advance(self, reading: Reading, intervals: Sequence[EnergyInterval]) -> HostSpan | None:
+        """What a tick adds: from where the last one ended to the latest end of the devices' intervals. The first of all begins
+        where all of these have; the first of a boot, with the boot."""
+        self.off = ()
+        if not intervals:
+            return None
+        boottimes_ns = {device.uuid: device.boottime_ns for device in reading.devices}
+        end = max(intervals, key=lambda interval: boottimes_ns[interval.uuid])
+        end_ns, last, off_from_ns = boottimes_ns[end.uuid], self.state, None
+        off: list[OffTime | None] = []
+        if last is None:
+            start_ns = max(boottimes_ns[interval.uuid] - interval.elapsed_ns for interval in intervals)
+        elif last.boot_id != reading.boot_id:
+            start_ns, off_from_ns = 0, last.utc_ns
+            if last.off_from_ns is not None:
+                off.append(off_time("", last.off_from_ns, last.utc_ns - last.boottime_ns))       # before the last boot
+        else:
+            start_ns, off_from_ns = last.boottime_ns, last.off_from_ns
+        if end_ns <= start_ns:
+            return None
+        if off_from_ns is not None and end_ns >= SETTLED_NS:
+            off.append(off_time("", off_from_ns, end.end_utc_ns - end_ns))
+            off_from_ns = None
+        self.off = tuple([time for time in off if time is not None])
+        self.state = HostState(reading.boot_id, end_ns, end.end_utc_ns, off_from_ns)
+        return HostSpan(end.end_utc_ns - (end_ns - start_ns), end.end_utc_ns, not end.bridged)
 
 
 class HostPower:

@@ -156,24 +156,24 @@ class Pricing:
             self._charge_energy(charges, share, book, piece, rent_known=rent_known)
         return charges
 
-    def charge_off(self, shares: Sequence[tuple[Share, str]]) -> list[Charge]:
-        """The charges for devices (with their NVML names) whose machine was off, by shares without energy: what is owed for
-        every hour of the wall clock, and the host by the hour where one of its devices is not rented by the hour."""
-        charges: list[Charge] = []
-        owed = []
-        for share, device_name in shares:
-            hours = [hourly for hourly in self._book(device_name).hourly if hourly.owed_off]
-            if hours or not self._book(device_name).rented:
-                owed.append(share)
-            for piece in self._pieces(share.start_utc_ns, share.end_utc_ns, 0, share.gpu_ns, self._book(device_name)):
-                prices = [(hourly, hourly.price.at(piece.start_ns)) for hourly in hours]
-                charges += [self._over_time(share, hourly.component, hourly.currency, hourly.rate, price, piece, piece.time_ns)
-                            for hourly, price in prices if price]
-        if owed and self._host is not None and self._host.price_per_hour is not None:
-            start_ns, end_ns = max(share.start_utc_ns for share in owed), max(share.end_utc_ns for share in owed)
-            if start_ns < end_ns:
-                charges += self.charge_host(HostSpan(start_ns, end_ns, watched=False), owed, {}, None)
-        return charges
+    def charge_off(self, share: Share, device_name: str) -> list[Charge]:
+        """The charges for a device whose machine was off, by a share without energy: what is owed for every hour of the wall
+        clock."""
+        book = self._book(device_name)
+        prices = [(hourly, piece, hourly.price.at(piece.start_ns))
+                  for piece in self._pieces(share.start_utc_ns, share.end_utc_ns, 0, share.gpu_ns, book)
+                  for hourly in book.hourly if hourly.owed_off]
+        return [self._over_time(share, hourly.component, hourly.currency, hourly.rate, price, piece, piece.time_ns)
+                for hourly, piece, price in prices if price]
+
+    def charge_host_off(self, shares: Sequence[tuple[Share, str]]) -> list[Charge]:
+        """The same for the host, by shares of its devices with their NVML names: where it has a price by the hour, and one of
+        them is not rented by the hour."""
+        owed = [share for share, name in shares
+                if not self._book(name).rented or any(hourly.owed_off for hourly in self._book(name).hourly)]
+        if not owed or self._host is None or self._host.price_per_hour is None:
+            return []
+        return self.charge_host(HostSpan(owed[0].start_utc_ns, owed[0].end_utc_ns, watched=False), owed, {}, None)
 
     def energy_prices(self, start_ns: int, end_ns: int) -> list[EnergyPrice]:
         """The prices that energy has in a span, one after the other; in the tier that the site's energy has reached."""

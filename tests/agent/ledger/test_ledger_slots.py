@@ -174,9 +174,9 @@ def test_every_instant_of_a_slot_finds_the_same_one(tmp_path: Path, order: str) 
         at_ns = start_ns + second * NS_PER_S
         share = Share(uuid=UUID, workload=KRONOS, start_utc_ns=at_ns, end_utc_ns=at_ns + NS_PER_S, energy_mj=1,
                       gpu_ns=NS_PER_S, method="sole")
-        for charge in priced.charge(share, H100):
-            assert charge.slot_utc_ns[0] <= charge.start_utc_ns < charge.end_utc_ns <= charge.slot_utc_ns[1]
-            slots.add(charge.slot_utc_ns)
+        for piece in priced.charge(share, H100):
+            assert piece.slot_utc_ns[0] <= piece.start_utc_ns < piece.end_utc_ns <= piece.slot_utc_ns[1]
+            slots.add(piece.slot_utc_ns)
     edges = [start_ns + minute * MINUTE_NS for minute in (0, 13, 15, 18, 26, 28, 30)]
     assert slots == set(pairwise(edges))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.config.config import load
 from agent.model import Charge, ProcessCpu, ProcessUse, Share, Workload
-from agent.pricing.host_cost import BY_GPU_TIME, CpuTime, HostSpan, host_span, split_host
+from agent.pricing.host_cost import BY_GPU_TIME, CpuTime, HostMeter, HostSpan, split_host
 from agent.pricing.pricing import Pricing
 from agent.settings import Host
 from agent.units import MJ_PER_KWH, NANO, NS_PER_HOUR, NS_PER_S
@@ -126,16 +126,18 @@ def test_energy_leaves_no_millijoule_behind() -> None:
 
 
 def test_spans_follow_each_other_whichever_device_answers() -> None:
-    ticks = [{"g": (100, 110), "h": (101, 111)}, {"h": (111, 121)}, {"h": (121, 131)}, {"g": (110, 140), "h": (131, 141)}]
-    ends = []
+    ticks = [{"g": (100, 110), "h": (101, 111)}, {"h": (111, 121)}, {"h": (121, 131)}, {"g": (110, 140), "h": (131, 141)},
+             {"g": (140, 150)}, {"h": (141, 160)}]           # each fails in the tick in which the other is back
+    ends, meter = [], HostMeter()
     for tick in ticks:
         intervals = [interval(0, (end - begin) * NS_PER_S, uuid=uuid, start_utc_ns=begin * NS_PER_S)
                      for uuid, (begin, end) in tick.items()]
-        found = host_span(intervals, {uuid: end * NS_PER_S for uuid, (_, end) in tick.items()})
+        seen = [device(end * NS_PER_S, uuid=uuid) for uuid, (_, end) in tick.items()]
+        found = meter.advance(reading(max(end for _, end in tick.values()) * NS_PER_S, *seen), intervals)
         assert found is not None
         ends.append((found.start_utc_ns // NS_PER_S, found.end_utc_ns // NS_PER_S))
-    assert ends == [(101, 111), (111, 121), (121, 131), (131, 141)]
-    assert host_span([], {}) is None
+    assert ends == [(101, 111), (111, 121), (121, 131), (131, 141), (141, 150), (150, 160)]
+    assert meter.advance(reading(170 * NS_PER_S), []) is None
 
 
 def test_cpu_time_between_two_looks_by_workload() -> None:
