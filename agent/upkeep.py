@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from agent.clock import Clock
 from agent.errors import LedgerError
 from agent.jobs import Jobs
-from agent.ledger.file import fault_of
+from agent.ledger.file import fault_of, identity
 from agent.ledger.ledger import Ledger
 from agent.ledger.rescue import Backfill
 from agent.ledger.rollup import PAUSE_S, RollUp
@@ -61,18 +61,22 @@ class LedgerUpkeep:
         try:
             if self._backfill():
                 self._rows_came()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             log.warning("%s: a damaged ledger's rows are not carried over yet (%s); tried again in a minute", self._path, error)
 
     def _check(self) -> None:
+        try:
+            looked_at = identity(self._path)
+        except OSError:                                  # removed: the next commit sees to that
+            return
         fault = fault_of(self._path)
         if fault is not None:
-            self._jobs.soon(lambda: self._give_up(fault))
+            self._jobs.soon(lambda: self._give_up(fault, looked_at))
         else:
             self._jobs.soon(self._ledger.look_around)
 
-    def _give_up(self, fault: str) -> None:
+    def _give_up(self, fault: str, looked_at: tuple[int, int]) -> None:
         try:
-            self._ledger.give_up(fault, self._clock.utc_ns())
+            self._ledger.give_up(fault, self._clock.utc_ns(), looked_at)
         except LedgerError as error:
             log.error("the ledger is damaged (%s), and a new one could not be begun: %s; tried again in an hour", fault, error)

@@ -19,8 +19,7 @@ from agent.clock import SystemClock
 from agent.config.config import Config, load
 from agent.errors import FinOpsError, LedgerError, UsageError
 from agent.files.printable import printable
-from agent.ledger.at_rest import forget_at_rest
-from agent.ledger.file import FILE_NAME
+from agent.ledger.file import FILE_NAME, Beside, SetAsideError
 from agent.ledger.query import open_for_reading, parse_instant
 from agent.ledger.rerate import Difference, Rerating, used_before
 from agent.model import FOREVER_NS
@@ -69,11 +68,12 @@ def run(options: argparse.Namespace) -> int:
             sys.stdout.write("Nothing written.\n")
             return 0
         sys.stdout.flush()
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30.0)) as db:
-            db.execute("PRAGMA synchronous = FULL")
-            forget_at_rest(path)
-            Rerating(db, _pricing(config, db, from_ns), rented).write(from_ns, min(to_ns, written_ns), now_ns)
-    except sqlite3.Error as error:
+        with contextlib.closing(Beside(path, timeout_s=30.0)) as beside:
+            Rerating(beside.db, _pricing(config, beside.db, from_ns), rented).write(
+                from_ns, min(to_ns, written_ns), now_ns, beside.transaction)
+    except SetAsideError as error:
+        raise LedgerError(f"{error}; do it again: the new one goes on with what was in it") from error
+    except (sqlite3.Error, OSError) as error:
         raise LedgerError(f"{path}: {error}; run this as the user that runs the daemon, or as root, and do it again: "
                           "what is written already is not written twice") from error
     sys.stdout.write("Written as corrections.\n")

@@ -21,12 +21,13 @@ from agent.ledger.seal import BY_NAME
 
 _DIGEST_BYTES: Final = 32
 MAX_BYTES: Final = 64 * 2**20                    # a larger ledger takes too long to read at a start
+MAX_NOTE_BYTES: Final = 256 * 2**20
 
 Tables = dict[str, list[tuple[Any, ...]]]
 
 
 class AtRest(Struct, frozen=True):
-    """``digest`` is that of all bytes of the file; ``tables`` has the rows of seal.BY_NAME."""
+    """``digest`` is that of all bytes of the file, empty for a large one; ``tables`` has the rows of seal.BY_NAME."""
 
     digest: bytes
     tables: Tables
@@ -41,13 +42,13 @@ def tables_of(db: sqlite3.Connection) -> Tables:
     return {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in BY_NAME}  # noqa: S608 - names from seal.py
 
 
-def write_at_rest(path: Path, tables: Tables) -> None:
+def write_at_rest(path: Path, tables: Tables, most_bytes: int = MAX_BYTES) -> None:
     """Note a ledger that has just been closed, and what its tables were. One that is not in its file alone (a log lies beside
-    it), or too large, is not noted. Raises OSError."""
+    it) is not noted. Raises OSError."""
     log = path.with_name(f"{path.name}-wal")
-    if path.stat().st_size > MAX_BYTES or (log.exists() and log.stat().st_size):
+    if log.exists() and log.stat().st_size:
         return
-    noted = msgspec.msgpack.encode(AtRest(_digest(path), tables))
+    noted = msgspec.msgpack.encode(AtRest(_digest(path) if path.stat().st_size <= most_bytes else b"", tables))
     part = path.with_name(f"{path.name}.closed.part")
     with part.open("wb") as file:
         file.write(hashlib.blake2b(noted, digest_size=_DIGEST_BYTES).digest() + noted)
@@ -62,6 +63,8 @@ def read_at_rest(path: Path) -> AtRest | None:
     if not path.exists():
         forget_at_rest(path)
     try:
+        if _place(path).stat().st_size > MAX_NOTE_BYTES:
+            return None
         read = _place(path).read_bytes()
         noted = read[_DIGEST_BYTES:]
         if read[:_DIGEST_BYTES] != hashlib.blake2b(noted, digest_size=_DIGEST_BYTES).digest():
@@ -72,14 +75,19 @@ def read_at_rest(path: Path) -> AtRest | None:
 
 
 def unchanged(path: Path, at_rest: AtRest) -> bool:
-    """Whether every byte of the ledger is as it was closed. Raises OSError."""
+    """Whether every byte of a ledger whose digest was noted is as it was closed. Raises OSError."""
     return _digest(path) == at_rest.digest
 
 
 def forget_at_rest(path: Path) -> None:
-    """Remove the note, before a ledger is written to."""
+    """Remove the note, before a ledger is written to: so that no power cut brings it back. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         _place(path).unlink()
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def _digest(path: Path) -> bytes:

@@ -21,6 +21,7 @@ FILE_NAME: Final = "ledger.sqlite3"
 SIDE_FILES: Final = ("", "-wal", "-shm", ".closed")
 _LOOKS, _LOOK_SECONDS = 25, 0.02        # half a second
 QUICK_CHECK_MAX_BYTES: Final = 64 * 2**20    # a larger file would hold up the start; it is checked beside the ticks
+SMALLEST_BYTES: Final = 512                  # SQLite's smallest page
 SEAL_CHECK_MAX_BYTES: Final = 16 * 2**20     # half a second
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,39 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+class SetAsideError(sqlite3.OperationalError):
+    """The ledger that a connection writes to has been set aside: what it would write belongs into the new one."""
+
+
+class Beside:
+    """A connection that writes beside the daemon's own, and only as long as its file is the ledger."""
+
+    def __init__(self, path: Path, timeout_s: float = 5.0) -> None:
+        """Raises sqlite3.Error, and OSError where there is no file."""
+        self._path = path
+        self._identity = identity(path)
+        self.db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=timeout_s)
+        self.db.execute("PRAGMA synchronous = FULL")
+        install(self.db)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Raises SetAsideError, with nothing written."""
+        with transaction(self.db):
+            if identity(self._path) != self._identity:
+                raise SetAsideError(f"{self._path} was set aside meanwhile")
+            yield
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Which file has a name. Raises OSError."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """What is written within is in the file whole when this ends, or not at all."""
@@ -108,6 +142,19 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def refuse_empty(path: Path) -> None:
+    """Raise DatabaseError for a ledger that has been emptied: SQLite would take it for a new one, and drop its log."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return
+    log_file = path.with_name(f"{path.name}-wal")
+    if size < SMALLEST_BYTES and (size or (log_file.exists() and log_file.stat().st_size)):
+        raise sqlite3.DatabaseError(f"malformed: {size} bytes are left of it")
+    if size == 0:
+        log.warning("%s: is empty, and begun anew", path)
 
 
 def quick_check(connection: sqlite3.Connection) -> None:

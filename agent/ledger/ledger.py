@@ -26,11 +26,14 @@ from agent.ledger.file import (
     check_content,
     connect,
     count_aside,
+    identity,
     is_damage,
     leave_address,
     move_aside,
+    refuse_empty,
     take_directory,
 )
+from agent.ledger.log_check import is_log_damaged
 from agent.ledger.replacement import finish_replacement, write_replacement
 from agent.ledger.rescue import Backfill, proven_tables
 from agent.ledger.schema import migrate
@@ -72,7 +75,9 @@ class Ledger:
                     raise
                 aside = self._replace(str(error), utc_ns, at_rest)
                 if aside.stat().st_size <= SEAL_CHECK_MAX_BYTES:
-                    Backfill(self.path)()        # budgets and tiers start from its rows; a large one's come beside the ticks
+                    # Budgets and tiers start from its rows. Those of a large file, and what fails now, come beside the ticks.
+                    with contextlib.suppress(sqlite3.Error, OSError):
+                        Backfill(self.path)()
                 self._open()
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -158,10 +163,13 @@ class Ledger:
             self._disconnect()
             raise LedgerError(f"{self.path}: {error}") from error
 
-    def give_up(self, fault: str, utc_ns: int) -> None:
+    def give_up(self, fault: str, utc_ns: int, of: tuple[int, int] | None = None) -> None:
         """Set the file aside, because of a fault that was found beside, and go on with a new one from the totals as they
-        stand. Raises LedgerError when the disk refuses."""
+        stand; not where it is another file by now than the one (``of``) that was looked at. Raises LedgerError when the disk
+        refuses."""
         try:
+            if of is not None and identity(self.path) != of:
+                return
             self._disconnect()
             self._replace(fault, utc_ns)
         except (sqlite3.Error, OSError) as error:
@@ -183,7 +191,7 @@ class Ledger:
             os.close(self._lock)
 
     def _note_at_rest(self) -> None:
-        if self._connection is None or _identity(self.path) != self._identity:
+        if self._connection is None or identity(self.path) != self._identity:
             return
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         tables = tables_of(self._connection)
@@ -231,12 +239,12 @@ class Ledger:
             self._connection = None
 
     def _open(self, at_rest: AtRest | None = None) -> None:
-        proven = False
-        if at_rest is not None:
-            if not unchanged(self.path, at_rest):
-                raise sqlite3.DatabaseError("its bytes have changed since it was closed: by a bad disk, or by another program")
-            forget_at_rest(self.path)                # from here on it may be written to
-            proven = True
+        proven = self._compare(at_rest) if at_rest is not None else False
+        if self._read is None and not proven:
+            refuse_empty(self.path)
+            if is_log_damaged(self.path):
+                raise sqlite3.DatabaseError("malformed: its log has a bad frame with commits behind it, which are lost")
+        forget_at_rest(self.path)                    # from here on it may be written to
         connection = connect(self.path)
         try:
             migrate(connection, self.path)
@@ -244,12 +252,26 @@ class Ledger:
                 check_content(connection, self.path)
             self._load(connection)
             self._connection = connection
-            self._identity = _identity(self.path)
+            self._identity = identity(self.path)
         except BaseException as error:
             connection.close()
             if isinstance(error, WRONG_CONTENT):
                 raise sqlite3.DatabaseError(f"malformed: {error!r}") from error
             raise
+
+    def _compare(self, at_rest: AtRest) -> bool:
+        """Whether the file is proven to be as it was closed, to the last bit: what a log beside it says is then not ours."""
+        if not at_rest.digest:
+            return False
+        if not unchanged(self.path, at_rest):
+            raise sqlite3.DatabaseError("its bytes have changed since it was closed: by a bad disk, or by another program")
+        log_file = self.path.with_name(f"{FILE_NAME}-wal")
+        if log_file.exists() and log_file.stat().st_size:
+            stray = log_file.with_name(f"{log_file.name}.corrupt")
+            log_file.replace(stray)
+            self.path.with_name(f"{FILE_NAME}-shm").unlink(missing_ok=True)
+            log.warning("%s: not of the ledger as it was closed; moved to %s, the ledger goes on without it", log_file, stray)
+        return True
 
     def _load(self, db: sqlite3.Connection) -> None:
         self._read = read_standing(db)
@@ -261,7 +283,7 @@ class Ledger:
         if self._connection is None:
             return
         try:
-            if _identity(self.path) == self._identity:
+            if identity(self.path) == self._identity:
                 return
         except FileNotFoundError:
             self._disconnect()
@@ -284,17 +306,17 @@ class Ledger:
         """Set the file aside and put one in its place that goes on from it; where the old one lies. The new one is whole
         before the old one goes, so that a crash in between finds one of them."""
         aside = aside_of(self.path, utc_ns)
-        tables = proven_tables(self.path) or (at_rest.tables if at_rest is not None else None)
-        began = write_replacement(self.path, self._read, tables, aside.name)
-        move_aside(self.path, aside)
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None, timeout=2.0)) as held:
+            if self._read is not None:           # who writes beside waits, and then sees that the file is another's
+                with contextlib.suppress(sqlite3.Error):
+                    held.execute("BEGIN IMMEDIATE")
+            # The note of the last close is newer than whatever the file says: an older state, or another ledger's.
+            tables = at_rest.tables if at_rest is not None else proven_tables(self.path)
+            began = write_replacement(self.path, self._read, tables, aside.name)
+            move_aside(self.path, aside)
         finish_replacement(self.path)
         self.set_aside = aside
         self.look_around()
         log.error("%s is damaged (%s): set aside as %s, nothing deleted; %s. Keep that file for recovery",
                   self.path, fault, aside, began)
         return aside
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino

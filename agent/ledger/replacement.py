@@ -8,15 +8,15 @@ from pathlib import Path
 
 from agent.ledger.at_rest import Tables
 from agent.ledger.file import SIDE_FILES
-from agent.ledger.rescue import begin_with, expect_rows
+from agent.ledger.rescue import begin_with, expect_rows, expected, keep_records
 from agent.ledger.schema import migrate
-from agent.ledger.seal import install, seal_all
+from agent.ledger.seal import BY_NAME, install, seal_all
 from agent.ledger.standing import WRONG_CONTENT, Standing, read_standing, write_opening
 
 
 def write_replacement(path: Path, memory: Standing | None, tables: Tables | None = None, aside: str | None = None) -> str:
     """Write the new file, as ``.new`` beside the ledger; a sentence on what it begins with. That is the old one's names and
-    totals, where they are given and no less than those in memory, else those in memory, else nothing. ``aside``: what the
+    totals, where all are given and are no less than those in memory, else those in memory, else nothing. ``aside``: what the
     old one will be called, whose rows are then still to come. Raises sqlite3.Error and OSError."""
     fresh = _new(path)
     fresh.unlink(missing_ok=True)
@@ -26,9 +26,10 @@ def write_replacement(path: Path, memory: Standing | None, tables: Tables | None
         migrate(db, fresh)
         db.execute("BEGIN IMMEDIATE")
         began = "counters begin anew"
-        if tables is not None and _begun(db, tables, memory):
+        if tables is not None and tables.keys() == BY_NAME.keys() and _begun(db, tables, memory):
             began = "a new one goes on with its totals, and its rows are carried over"
         elif memory is not None:
+            keep_records(db, tables or {})
             write_opening(db, memory)
             began = "a new one goes on with the totals in memory, and what rows can be read are carried over"
         else:
@@ -62,8 +63,14 @@ def finish_replacement(path: Path) -> None:
         for suffix in SIDE_FILES[1:]:                # of the one set aside: they would be laid over the new file
             left = path.with_name(path.name + suffix)
             if left.exists():
-                left.rename(left.with_name(f"{left.name}.corrupt"))
+                left.rename(path.with_name((_aside_of(fresh) or f"{path.name}.corrupt") + suffix))
         fresh.rename(path)
+
+
+def _aside_of(fresh: Path) -> str | None:
+    """What the file is called that a new one took the place of."""
+    with contextlib.closing(sqlite3.connect(f"{fresh.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        return next(iter(expected(db)), None)
 
 
 def _new(path: Path) -> Path:

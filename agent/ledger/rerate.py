@@ -11,12 +11,15 @@ price within that time, the energy is divided evenly over it (or over the part t
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
 
+from agent.ledger.at_rest import forget_at_rest
 from agent.ledger.file import transaction
 from agent.ledger.rerate_host import HostRerating, HostRow, PriceKey
 from agent.ledger.seal import Touched, install, require_good
@@ -88,12 +91,14 @@ class Rerating:
             self._corrections(start_ns, end_ns)
         return self._differences()
 
-    def write(self, from_ns: int, to_ns: int, utc_ns: int) -> list[Difference]:
-        """Add the corrections, an hour of the period a transaction; what they changed. One that is interrupted is finished
-        by doing it again. Raises DatabaseError where an hour is not what was written."""
+    def write(self, from_ns: int, to_ns: int, utc_ns: int,
+              within: Callable[[], contextlib.AbstractContextManager[None]] | None = None) -> list[Difference]:
+        """Add the corrections, an hour of the period a transaction (``within`` begins and ends one); what they changed. One
+        that is interrupted is finished by doing it again. Raises DatabaseError where an hour is not what was written."""
         run: int | None = None
         for start_ns, end_ns in self._slices(from_ns, to_ns):
-            with transaction(self._db):
+            with within() if within is not None else transaction(self._db):
+                self._forget_at_rest()
                 require_good(self._db, start_ns, end_ns)
                 rows = self._corrections(start_ns, end_ns)
                 if rows:
@@ -103,7 +108,14 @@ class Rerating:
                     self._db.execute("UPDATE correction_run SET rows = rows + ? WHERE id = ?", (len(rows), run))
                     self._add(rows)
                     self._seal(rows)
+        self._forget_at_rest()
         return self._differences()
+
+    def _forget_at_rest(self) -> None:
+        """A daemon that stopped before, or stops in between two transactions, leaves a note of what is changed here."""
+        for _, _, file in self._db.execute("PRAGMA database_list").fetchall():
+            if file:
+                forget_at_rest(Path(file))
 
     def _slices(self, from_ns: int, to_ns: int) -> Iterator[tuple[int, int]]:
         while True:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from agent.ledger.at_rest import Tables, tables_of
-from agent.ledger.file import transaction
-from agent.ledger.schema import MIGRATIONS
+from agent.ledger.at_rest import Tables
+from agent.ledger.file import SMALLEST_BYTES, Beside, is_damage
 from agent.ledger.seal import BY_NAME, Touched, broken_slices, install, seal_all
 from agent.ledger.write import ADD_CORRECTION, ADD_SUMMARY, ADD_USAGE
 from agent.model import FOREVER_NS
@@ -33,35 +32,59 @@ _SPANS: Final = 64                               # a transaction: short enough f
 
 log = logging.getLogger(__name__)
 
+UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
+
 Row = tuple[Any, ...]                            # of usage or correction, column by column
 
 
-def proven_tables(old: Path) -> Tables | None:
-    """The names and totals of a damaged ledger, where its seals prove every one of them."""
+def proven_tables(old: Path) -> Tables:
+    """The tables of names and totals of a damaged ledger of which its seals prove every row; all, or those that are left."""
+    proven: Tables = {}
+    if not _holds_something(old):
+        return proven
     try:
         with contextlib.closing(_reading(old)) as source:
-            if source.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
-                return None
             source.execute("BEGIN")
-            return None if any(broken_slices(source, table) for table in BY_NAME) else tables_of(source)
-    except (sqlite3.Error, UnicodeDecodeError):
-        return None
+            for table in BY_NAME:
+                with contextlib.suppress(*UNREADABLE):
+                    if not broken_slices(source, table):
+                        proven[table] = source.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - names from seal.py
+    except UNREADABLE:
+        pass
+    return proven
 
 
 def begin_with(fresh: sqlite3.Connection, tables: Tables) -> None:
     """Fill an empty ledger with names and totals, none of which a row stands for yet."""
     for table, rows in tables.items():
         fresh.execute(f"DELETE FROM {table}")  # noqa: S608 - names from seal.py
-        if rows:
-            fresh.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)  # noqa: S608
+        _insert(fresh, table, rows)
     fresh.execute("UPDATE workload_total SET opening_mj = energy_mj, opening_ns = gpu_ns, opening_ug = emissions_ug")
     fresh.execute("UPDATE cost_total SET opening_nano = cost_nano - credit_nano")
     fresh.execute("UPDATE device SET opening_mj = energy_mj, opening_unpriced_mj = unpriced_mj")
 
 
+def keep_records(fresh: sqlite3.Connection, tables: Tables) -> None:
+    """Of tables that are not all proven, those that stand alone: what was committed, rolled up, re-rated, and is to come."""
+    for table in {"session", "mark", "correction_run"} & tables.keys():
+        fresh.execute(f"DELETE FROM {table}")  # noqa: S608 - names from above
+        _insert(fresh, table, tables[table])
+
+
+def _insert(fresh: sqlite3.Connection, table: str, rows: list[Row]) -> None:
+    if rows:
+        fresh.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)  # noqa: S608
+
+
 def expect_rows(fresh: sqlite3.Connection, aside: str) -> None:
     """Note that the rows of a file of that name, beside the ledger, are still to be carried over."""
     fresh.executemany("INSERT OR REPLACE INTO mark VALUES (?, 0)", [(f"{_MARK}{table} {aside}",) for table in _ADD])
+
+
+def expected(db: sqlite3.Connection) -> list[str]:
+    """The names of the files whose rows are still to come, the newest first."""
+    names = db.execute("SELECT name FROM mark WHERE name GLOB ? ORDER BY name DESC", (f"{_MARK}usage *",))
+    return [name.removeprefix(f"{_MARK}usage ") for (name,) in names]
 
 
 class Backfill:
@@ -75,26 +98,25 @@ class Backfill:
         self._lost = 0
 
     def __call__(self) -> int:
-        """Go on until all is over, or stopped; how many rows went over. Raises sqlite3.Error where the new ledger cannot be
-        written: what is left is tried again the next time."""
+        """Go on until all is over, or stopped; how many rows went over. Raises sqlite3.Error and OSError where the new ledger
+        cannot be written, or the old one not be read for now: what is left is tried again the next time."""
         self._rows = self._lost = 0
-        address = f"{self._path.absolute().as_uri()}?mode=rw"
-        with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=5.0)) as db:
+        with contextlib.closing(Beside(self._path)) as beside:
             marks = "SELECT name, value FROM mark WHERE name GLOB ? ORDER BY name DESC"      # usage before correction
-            for name, next_ns in db.execute(marks, (f"{_MARK}*",)).fetchall():
-                db.execute("PRAGMA synchronous = FULL")
-                install(db)
+            for name, next_ns in beside.db.execute(marks, (f"{_MARK}*",)).fetchall():
                 table, aside = name.removeprefix(_MARK).split(" ", 1)
-                if not self._carry(db, name, table, self._path.with_name(aside), next_ns):
+                if not self._carry(beside, name, table, self._path.with_name(aside), next_ns):
                     break
                 if table == "correction":
                     log.warning("%s: %d rows of %s went over; %d spans of them were damaged and did not",
                                 self._path, self._rows, aside, self._lost)
         return self._rows
 
-    def _carry(self, db: sqlite3.Connection, mark: str, table: str, old: Path, next_ns: int) -> bool:
-        for rows, lost, until_ns in _spans(old, table, next_ns):
-            with transaction(db):
+    def _carry(self, beside: Beside, mark: str, table: str, old: Path, next_ns: int) -> bool:
+        db = beside.db
+        known = dict(db.execute("SELECT id, tags FROM workload").fetchall())
+        for rows, lost, until_ns in _spans(old, table, next_ns, known):
+            with beside.transaction():
                 touched = Touched()
                 _add(db, table, rows, touched)
                 touched.seal(db)
@@ -110,50 +132,85 @@ class Backfill:
         return True
 
 
+def _holds_something(old: Path) -> bool:
+    """Whether there is a file to read. SQLite takes an empty one for new, and deletes the log beside it."""
+    try:
+        return old.stat().st_size >= SMALLEST_BYTES
+    except FileNotFoundError:
+        return False
+
+
 def _reading(old: Path) -> sqlite3.Connection:
     source = sqlite3.connect(f"{old.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     install(source)
     return source
 
 
-def _spans(old: Path, table: str, next_ns: int) -> Iterator[tuple[list[Row], int, int]]:
-    """(proven rows, spans that are not, up to where) of a damaged file, from a start on; the last one up to FOREVER_NS."""
-    with contextlib.ExitStack() as held:
-        try:
-            source = held.enter_context(contextlib.closing(_reading(old)))
-        except sqlite3.Error:
-            yield [], 0, FOREVER_NS
-            return
+def _spans(old: Path, table: str, next_ns: int, known: Mapping[int, str]) -> Iterator[tuple[list[Row], int, int]]:
+    """(proven rows, spans that are not, up to where) of a damaged file, from a start on; the last one up to FOREVER_NS.
+    ``known``: the tags of the new ledger's workloads, by number. Raises sqlite3.Error for a fault that may pass."""
+    if not _holds_something(old):
+        yield [], 0, FOREVER_NS
+        return
+    with contextlib.closing(_reading(old)) as source:
+        same = {number for number, tags in _proven_workloads(source, old) if known.get(number) == tags}
         while next_ns < FOREVER_NS:
             starts: list[int] = []
-            with contextlib.suppress(sqlite3.Error):     # whose seals cannot be read is not proven: all that is left is lost
+            with _Damaged(old):                          # whose seals cannot be read is not proven: all that is left is lost
                 starts = [row[0] for row in source.execute(
                     "SELECT slice FROM seal WHERE name = ? AND slice >= ? AND slice < ? AND typeof(slice) = 'integer' "
                     "ORDER BY slice LIMIT ?", (table, next_ns, FOREVER_NS, _SPANS))]
             until_ns = starts[-1] + 1 if len(starts) == _SPANS else FOREVER_NS
-            yield *_proven_rows(source, table, starts, next_ns, until_ns), until_ns
+            rows, lost = _proven_rows(source, old, table, starts, (next_ns, until_ns))
+            foreign = {row[0] for row in rows if row[2] not in same}      # whose workload nobody can name
+            yield [row for row in rows if row[0] not in foreign], lost + len(foreign), until_ns
             next_ns = until_ns
 
 
-def _proven_rows(source: sqlite3.Connection, table: str, starts: list[int], from_ns: int,
-                 until_ns: int) -> tuple[list[Row], int]:
+def _proven_workloads(source: sqlite3.Connection, old: Path) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    with _Damaged(old):
+        broken = set(broken_slices(source, "workload"))
+        found = [row for row in source.execute("SELECT id, tags FROM workload").fetchall() if row[0] not in broken]
+    return found
+
+
+def _proven_rows(source: sqlite3.Connection, old: Path, table: str, starts: list[int],
+                 span_ns: tuple[int, int]) -> tuple[list[Row], int]:
     select = f"SELECT * FROM {table} WHERE start_ns = ?"  # noqa: S608 - names from above
-    try:
-        broken = set(broken_slices(source, table, (from_ns, until_ns)))
+    together: tuple[list[Row], int] | None = None
+    with _Damaged(old):
+        broken = set(broken_slices(source, table, span_ns))
         good = [start_ns for start_ns in starts if start_ns not in broken]
-        return [row for start_ns in good for row in source.execute(select, (start_ns,))], len(broken)
-    except (sqlite3.Error, UnicodeDecodeError):          # not in one go: one after the other
-        rows: list[Row] = []
-        lost = 0
-        for start_ns in starts:
-            try:
-                if broken_slices(source, table, (start_ns, start_ns + 1)):
-                    lost += 1
-                else:
-                    rows += source.execute(select, (start_ns,)).fetchall()
-            except (sqlite3.Error, UnicodeDecodeError):
-                lost += 1
-        return rows, lost
+        together = [row for start_ns in good for row in source.execute(select, (start_ns,))], len(broken)
+    if together is not None:
+        return together
+    rows: list[Row] = []                                 # not in one go: one after the other
+    lost = 0
+    for start_ns in starts:
+        found: list[Row] | None = None
+        with _Damaged(old):
+            if not broken_slices(source, table, (start_ns, start_ns + 1)):
+                found = source.execute(select, (start_ns,)).fetchall()
+        if found is None:
+            lost += 1
+        else:
+            rows += found
+    return rows, lost
+
+
+class _Damaged:
+    """Lets pass that a file cannot be read because it is damaged, and nothing else."""
+
+    def __init__(self, old: Path) -> None:
+        self._old = old
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        return isinstance(error, UnicodeDecodeError) or (     # SQLite quotes what it does not understand
+            isinstance(error, sqlite3.Error) and is_damage(error, self._old))
 
 
 def _add(db: sqlite3.Connection, table: str, rows: list[Row], touched: Touched) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from agent.calendar.periods import Period, period_at
-from agent.ledger.file import transaction
+from agent.ledger.file import Beside, transaction
 from agent.ledger.seal import install, require_good, seal_all, seal_span
 from agent.ledger.write import ADD_CORRECTION, ADD_SUMMARY, ADD_USAGE
 from agent.units import NS_PER_HOUR, NS_PER_S
@@ -62,11 +62,10 @@ class RollUp:
     def __call__(self) -> None:
         """Roll up what is old enough. A disk that refuses is told, and tried again the next time."""
         try:
-            address = f"{self._path.absolute().as_uri()}?mode=rw"
-            with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=5.0)) as db:
-                db.execute("PRAGMA synchronous = FULL")
-                rolled = roll_up(db, *self._kept(), self._utc_ns(), lambda: self._stopping.wait(PAUSE_S))
-        except sqlite3.Error as error:
+            with contextlib.closing(Beside(self._path)) as beside:
+                rolled = roll_up(beside.db, *self._kept(), self._utc_ns(), lambda: self._stopping.wait(PAUSE_S),
+                                 beside.transaction)
+        except (sqlite3.Error, OSError) as error:
             log.warning("%s: not rolled up (%s); tried again later, nothing is lost", self._path, error)
         else:
             if rolled:
@@ -78,15 +77,17 @@ class RollUp:
 
 
 def roll_up(db: sqlite3.Connection, zone: ZoneInfo, keep_quarter_hours_ns: int, keep_hours_ns: int, now_ns: int,
-            stop: Callable[[], bool] = lambda: False) -> int:
-    """Roll up every hour and day that ended longer ago than is kept; how many. ``stop`` is asked after each of them. Raises
+            stop: Callable[[], bool] = lambda: False,
+            within: Callable[[], contextlib.AbstractContextManager[None]] | None = None) -> int:
+    """Roll up every hour and day that ended longer ago than is kept; how many. ``stop`` is asked after each of them, which is a
+    transaction (``within`` begins and ends one). Raises
     DatabaseError where one of them is not what was written: damage is not summed up, and sealed, as if it were good."""
     install(db)
     rolled = 0
     for mark, keep_ns, span_at in (
             ("hours_until_ns", keep_quarter_hours_ns, hour_at), ("days_until_ns", keep_hours_ns, day_at)):
         for start_ns, end_ns in _spans(db, mark, now_ns - keep_ns, zone, span_at):
-            with transaction(db):
+            with within() if within is not None else transaction(db):
                 require_good(db, start_ns, end_ns)
                 pieces = _pieces(db, start_ns, end_ns) if span_at is hour_at else [(start_ns, end_ns)]
                 for table, key, add in _TABLES:

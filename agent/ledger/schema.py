@@ -113,10 +113,11 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     Raises LedgerError for a ledger that a newer agent has written, DatabaseError for one whose version is damaged.
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
+    # The version stands twice: a number that only the header has is a damaged one.
+    marked = _marked(connection)
+    if version < 0 or (version != marked and marked in range(2, len(MIGRATIONS) + 1)):
+        raise sqlite3.DatabaseError(f"malformed: version {version} in the header")
     if version > len(MIGRATIONS):
-        # The version stands twice: a number that only the header has is a damaged one.
-        if _marked(connection) in range(2, len(MIGRATIONS) + 1):
-            raise sqlite3.DatabaseError(f"malformed: version {version} in the header")
         raise LedgerError(
             f"{path}: written by a newer agent (schema {version}, this one knows {len(MIGRATIONS)}); "
             "install that version again, or point state_dir elsewhere")

@@ -88,6 +88,16 @@ class Touched:
         """The slices of totals by (device, workload's number)."""
         self.add(table, {(uuid, number // WORKLOADS) for uuid, number in keys})
 
+    def require_good(self, db: sqlite3.Connection) -> None:
+        """Raise DatabaseError where one of them is not what was written: it would be sealed as if it were."""
+        for table, slices in self._slices.items():
+            now = f"SELECT slice, digest FROM ({_digests(db, table, _SLICES[table].rows)})"  # noqa: S608
+            for of in slices:
+                found = db.execute(now, of).fetchone()
+                if found is not None and db.execute("SELECT digest FROM seal WHERE name = ? AND slice = ?", (table, found[0])
+                                                    ).fetchone() != found[1:]:
+                    raise sqlite3.DatabaseError(f"malformed: {_place(table, found[0])} is not what was written")
+
     def seal(self, db: sqlite3.Connection) -> None:
         """Seal all that was added, within the caller's transaction."""
         for table, slices in self._slices.items():

@@ -70,6 +70,8 @@ def is_committed(db: sqlite3.Connection, batch: Batch) -> bool:
 def write_batch(db: sqlite3.Connection, interned: Interned, batch: Batch, utc_ns: int) -> None:
     """Add a batch to rows and totals alike. The caller's transaction holds them together."""
     number = interned.number
+    touched = _touched(interned, batch)
+    touched.require_good(db)
     db.executemany(
         "INSERT INTO session VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET sequence = excluded.sequence, "
         "committed_ns = excluded.committed_ns",
@@ -115,16 +117,16 @@ def write_batch(db: sqlite3.Connection, interned: Interned, batch: Batch, utc_ns
         amounts[4] = max(amounts[4], end_ns - start_ns)
     db.executemany(ADD_USAGE, rows)
     db.executemany(ADD_SUMMARY, [(*key, *amounts) for key, amounts in summary.items()])
-    _seal(db, interned, batch)
+    touched.add("workload", [(new,) for new in interned.new])
+    interned.new.clear()
+    touched.seal(db)
 
 
-def _seal(db: sqlite3.Connection, interned: Interned, batch: Batch) -> None:
+def _touched(interned: Interned, batch: Batch) -> Touched:
     number = interned.number
     touched = Touched()
     touched.add("session", [()])
     touched.add("host", [()])
-    touched.add("workload", [(new,) for new in interned.new])
-    interned.new.clear()
     touched.add("device", [(uuid,) for uuid in batch.names.keys() | batch.devices.keys()])
     touched.add("device_state", [(uuid,) for uuid, _ in batch.states])
     for table, keys in (("workload_total", batch.workloads), ("cost_total", batch.costs), ("state_total", batch.state_use),
@@ -132,7 +134,7 @@ def _seal(db: sqlite3.Connection, interned: Interned, batch: Batch) -> None:
         touched.add_totals(table, {(key[0], number(key[1])) for key in keys})
     for table in ("usage", "summary"):
         touched.add(table, {(key[0][0],) for key in batch.usage})
-    touched.seal(db)
+    return touched
 
 
 def write_host(db: sqlite3.Connection, state: HostState) -> None:

@@ -327,7 +327,8 @@ def test_the_log_of_a_ledger_set_aside_is_not_laid_over_the_new_one(state: Path)
     log = (state / f"{FILE_NAME}-wal").read_bytes()
     assert log
     ledger.give_up("damaged", START_NS)
-    totals = ledger.totals
+    totals, aside = ledger.totals, ledger.set_aside
+    assert aside is not None
     ledger.close()
     (state / FILE_NAME).rename(state / f"{FILE_NAME}.new")
     (state / f"{FILE_NAME}-wal").write_bytes(log)
@@ -337,7 +338,7 @@ def test_the_log_of_a_ledger_set_aside_is_not_laid_over_the_new_one(state: Path)
     again.commit(batch(1, session="late"), START_NS)
     assert again.totals.device_energy_mj[UUID] == totals.device_energy_mj[UUID] + 700
     again.close()
-    assert (state / f"{FILE_NAME}-wal.corrupt").read_bytes() == log
+    assert aside.with_name(f"{aside.name}-wal").read_bytes() == log      # beside the file that it is of
     with closing(open_for_reading(state)) as db:
         assert verify(db) == []
 
