@@ -19,7 +19,10 @@ find_python() {
     if [ -n "${FOCUS_PYTHON:-}" ]; then
         set -- "$FOCUS_PYTHON"
     else
-        set -- python3.12 python3.13 python3 "${HOME:-/nonexistent}"/.pyenv/versions/3.1[23].*/bin/python
+        # Also beside the Python that is here, where a version manager keeps several.
+        beside=$(python3 -c 'import os, sys; print(os.path.dirname(sys.base_prefix))' 2>/dev/null || echo /nonexistent)
+        set -- python3.12 python3.13 python3 "${HOME:-/nonexistent}"/.pyenv/versions/3.1[23].*/bin/python \
+            "$beside"/3.1[23].*/bin/python
     fi
     for candidate; do
         if command -v "$candidate" >/dev/null 2>&1 && python_good "$candidate"; then

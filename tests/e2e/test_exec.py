@@ -174,7 +174,8 @@ def test_in_a_mig_instance_the_command_has_its_part_of_the_parent(bench: Bench) 
     bench.run(command=bench.busy(3), environ={"CUDA_VISIBLE_DEVICES": "MIG-a"})
     (device,) = bench.used["devices"]
     assert (bench.used["certainty"], device["split_methods"]) == ("split", ["mig"])
-    assert 0 < bench.used["energy_joules"] < device["device_energy_joules"]
+    # How much of it is the device's own idle power is learned from the moment before the command, if there is one.
+    assert 0 < bench.used["energy_joules"] <= device["device_energy_joules"]
 
 
 @pytest.mark.parametrize("fault", [Fault("nvmlDeviceGetPowerUsage", hang=True), Fault("*", error=999)])
@@ -233,7 +234,9 @@ def test_the_status_is_the_commands_with_and_without_a_driver(bench: Bench, scri
 def test_signals_go_on_to_the_command(bench: Bench, number: signal.Signals) -> None:
     bench.show(Device(GPU))
     script = f"trap 'echo got; exit 9' {number.name.removeprefix('SIG')}; echo ready; while :; do sleep 0.05; done"
+    # Where the tests are run under nohup, a signal is ignored from the start, and no shell can trap it.
     process = subprocess.Popen(bench.arguments("--gpu", "0", command=["bash", "-c", script]), env=bench.environ,
+                               preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
