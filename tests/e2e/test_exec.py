@@ -235,9 +235,8 @@ def test_signals_go_on_to_the_command(bench: Bench, number: signal.Signals) -> N
     bench.show(Device(GPU))
     script = f"trap 'echo got; exit 9' {number.name.removeprefix('SIG')}; echo ready; while :; do sleep 0.05; done"
     # Where the tests are run under nohup, a signal is ignored from the start, and no shell can trap it.
-    process = subprocess.Popen(bench.arguments("--gpu", "0", command=["bash", "-c", script]), env=bench.environ,
-                               preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = ["env", f"--default-signal={number.name}", *bench.arguments("--gpu", "0", command=["bash", "-c", script])]
+    process = subprocess.Popen(command, env=bench.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
