@@ -103,13 +103,13 @@ class Gpu:
         kind = draw.random()
         if self.divided and self.scene.tenants:
             self.scene = self.scene._replace(tenants=())     # instances change hands empty
-        elif kind < 0.55:
+        elif kind < 0.82:
             self.scene = Scene(profile=self.scene.profile, generation=self.scene.generation)
             if self.divided and draw.random() < 0.3:
                 self.scene = Scene(profile=draw.choice(PROFILES), generation=reading)
-        elif kind < 0.6 and not self.divided:
+        elif kind < 0.84 and not self.divided:
             self.scene = Scene(listed=False)
-        elif kind < 0.7 and not self.divided and self.scene.listed:      # somebody comes, those who are there stay
+        elif kind < 0.88 and not self.divided and self.scene.listed:      # somebody comes, those who are there stay
             stay = tuple(tenant._replace(percent=0) for tenant in self.scene.tenants[:2])
             self.scene = Scene((*stay, *self._with((0,) * (2 - len(stay)) or (0,)).tenants)[:4])
         else:
