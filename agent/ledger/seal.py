@@ -138,9 +138,11 @@ def broken_slices(db: sqlite3.Connection, table: str, span_ns: tuple[int, int] |
 
 def _digests(db: sqlite3.Connection, table: str, where: str = "") -> str:
     """A query of (slice, digest) over a table, or over those of its rows that a condition names."""
-    columns = [row[0] for row in db.execute("SELECT name FROM pragma_table_info(?) ORDER BY cid", (table,))]
+    # An integer is its own literal; one that has become NULL takes its line away, and so the digest changes too.
+    columns = [name if kind == "INTEGER" else f"quote({name})" for name, kind in db.execute(
+        "SELECT name, type FROM pragma_table_info(?) ORDER BY cid", (table,))]
     key = [row[0] for row in db.execute("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (table,))]
-    line = " || ',' || ".join(f"quote({column})" for column in columns)
+    line = " || ',' || ".join(columns)
     rows = f"SELECT {_SLICES[table].name} AS slice, {line} AS line FROM {table}"  # noqa: S608
     if where:
         rows += f" WHERE {where}"
