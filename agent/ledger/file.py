@@ -81,7 +81,7 @@ def leave_address(descriptor: int, url: str) -> None:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that writes: WAL with ``synchronous=FULL``, so that a commit that returned is on the disk. A file that is
     not too large for it is checked first. Raises sqlite3.Error."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=2.0, cached_statements=32)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=2.0, cached_statements=128)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

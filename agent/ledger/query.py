@@ -21,7 +21,7 @@ from agent.calendar.instants import parse_date_or_instant_ns
 from agent.calendar.periods import period_at
 from agent.errors import LedgerError, UsageError
 from agent.ledger.file import FILE_NAME
-from agent.ledger.schema import MIGRATIONS
+from agent.ledger.tables import MIGRATIONS
 from agent.model import FOREVER_NS
 
 COLUMN_KEYS = {"gpu": "uuid", "component": "component", "rate": "rate", "tariff": "tariff"}

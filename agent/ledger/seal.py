@@ -11,6 +11,8 @@ tells damage, not forgery.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -18,6 +20,7 @@ from datetime import UTC
 from typing import Final, NamedTuple
 
 from agent.calendar.instants import format_instant
+from agent.ledger.tables import model
 
 DIGEST_BYTES: Final = 8
 
@@ -63,7 +66,7 @@ def seal_all(db: sqlite3.Connection, tables: Iterable[str] = SEALED) -> None:
     """Seal what the tables say now. For a file whose content is known to be good: a new one, or one that is migrated."""
     for table in tables:
         db.execute("DELETE FROM seal WHERE name = ?", (table,))
-        db.execute(f"INSERT INTO seal SELECT '{table}', slice, digest FROM ({_digests(db, table)})")  # noqa: S608 - names from above
+        db.execute(f"INSERT INTO seal SELECT '{table}', slice, digest FROM ({_digests(table)})")  # noqa: S608 - names from above
 
 
 def seal_span(db: sqlite3.Connection, start_ns: int, end_ns: int) -> None:
@@ -71,7 +74,7 @@ def seal_span(db: sqlite3.Connection, start_ns: int, end_ns: int) -> None:
     for table in BY_TIME:
         db.execute("DELETE FROM seal WHERE name = ? AND slice >= ? AND slice < ?", (table, start_ns, end_ns))
         where = "start_ns >= ? AND start_ns < ?"
-        db.execute(f"INSERT INTO seal SELECT '{table}', slice, digest FROM ({_digests(db, table, where)})", (start_ns, end_ns))  # noqa: S608
+        db.execute(f"INSERT INTO seal SELECT '{table}', slice, digest FROM ({_digests(table, where)})", (start_ns, end_ns))  # noqa: S608
 
 
 class Touched:
@@ -91,7 +94,7 @@ class Touched:
     def require_good(self, db: sqlite3.Connection) -> None:
         """Raise DatabaseError where one of them is not what was written: it would be sealed as if it were."""
         for table, slices in self._slices.items():
-            now = f"SELECT slice, digest FROM ({_digests(db, table, _SLICES[table].rows)})"  # noqa: S608
+            now = f"SELECT slice, digest FROM ({_digests(table, _SLICES[table].rows)})"  # noqa: S608
             for of in slices:
                 found = db.execute(now, of).fetchone()
                 if found is not None and db.execute("SELECT digest FROM seal WHERE name = ? AND slice = ?", (table, found[0])
@@ -102,7 +105,7 @@ class Touched:
         """Seal all that was added, within the caller's transaction."""
         for table, slices in self._slices.items():
             db.executemany(
-                f"INSERT INTO seal SELECT '{table}', slice, digest FROM ({_digests(db, table, _SLICES[table].rows)}) "  # noqa: S608
+                f"INSERT INTO seal SELECT '{table}', slice, digest FROM ({_digests(table, _SLICES[table].rows)}) "  # noqa: S608
                 "WHERE true ON CONFLICT DO UPDATE SET digest = excluded.digest", slices)
 
 
@@ -131,24 +134,33 @@ def broken_slices(db: sqlite3.Connection, table: str, span_ns: tuple[int, int] |
     if span_ns is not None:
         seals += " AND slice >= ? AND slice < ?"
     found = db.execute(
-        f"SELECT slice FROM ({_digests(db, table, where)} UNION ALL {seals}) "  # noqa: S608
+        f"SELECT slice FROM ({_digests(table, where)} UNION ALL {seals}) "  # noqa: S608
         "GROUP BY slice HAVING COUNT(*) <> 2 OR MIN(digest) IS NOT MAX(digest) ORDER BY slice", (*(span_ns or ()),) * 2)
     return [row[0] for row in found]
 
 
-def _digests(db: sqlite3.Connection, table: str, where: str = "") -> str:
+@functools.cache
+def _digests(table: str, where: str = "") -> str:
     """A query of (slice, digest) over a table, or over those of its rows that a condition names."""
-    # An integer is its own literal; one that has become NULL takes its line away, and so the digest changes too.
-    columns = [name if kind == "INTEGER" else f"quote({name})" for name, kind in db.execute(
-        "SELECT name, type FROM pragma_table_info(?) ORDER BY cid", (table,))]
-    key = [row[0] for row in db.execute("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (table,))]
-    line = " || ',' || ".join(columns)
+    columns, key = _columns(table)
+    # An integer is its own literal; one that has become NULL is nothing at all.
+    literals = ", ".join(name if kind == "INTEGER" else f"quote({name})" for name, kind in columns)
+    line = f"printf('{','.join(['%s'] * len(columns))}', {literals})"
     rows = f"SELECT {_SLICES[table].name} AS slice, {line} AS line FROM {table}"  # noqa: S608
     if where:
         rows += f" WHERE {where}"
     # As bytes: a damaged text may be none that Python can read.
     rows += f" ORDER BY {', '.join(key)}"
     return f"SELECT slice, digest(CAST(group_concat(line, char(10)) AS BLOB)) AS digest FROM ({rows}) GROUP BY slice"  # noqa: S608
+
+
+@functools.cache
+def _columns(table: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """A table's columns with their types, and those of its primary key, in their orders."""
+    with contextlib.closing(model()) as db:
+        columns = db.execute("SELECT name, type FROM pragma_table_info(?) ORDER BY cid", (table,)).fetchall()
+        key = [row[0] for row in db.execute("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (table,))]
+    return columns, key
 
 
 def _place(table: str, found: str | int) -> str:

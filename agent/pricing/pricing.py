@@ -17,15 +17,37 @@ from agent.pricing.carbon import Carbon
 from agent.pricing.host_cost import BY_GPU_TIME, HostPower, HostSpan, anybody, split_host
 from agent.pricing.pricebook import Book, price_device
 from agent.settings import Hardware, Host
-from agent.tariffs.base import Tariff
+from agent.tariffs.base import Price, Tariff
 from agent.units import MJ_PER_KWH, NANO, NS_PER_HOUR, energy_cost_nano, femto_per_hour, time_cost_nano
 
 BUCKET_NS = NS_PER_HOUR // 4                     # the ledger's rows are at most this long
 GRAMS_TO_UG = 1_000_000
+UNLIMITED_MJ = 2**63 - 1
 PERIODS_KEPT = 64                                # of tiers; more than a tick spans
+STRETCHES_KEPT = 64                              # the shares of a tick ask for the same ones
 
 CarryKey = tuple[str, Workload, str, str]        # uuid, workload, component, currency
 Slot = tuple[int, int]                           # [start, end) of a ledger row
+
+
+class _Stretch(Struct, frozen=True, gc=False):
+    """A time in which neither the tariff nor the carbon intensity changes, and what holds in it."""
+
+    start_ns: int
+    end_ns: int
+    slot: Slot                       # the part of a quarter of an hour with one price that it lies in
+    period_ns: int | None            # when its tier period began; None where no price depends on the use so far
+    price: Price | None              # the energy's, PUE included; None without a tariff, and with tiers
+    carbon: tuple[int, int]          # g/kWh as (numerator, denominator); of no denominator where it is not known
+
+
+class _Block(Struct, frozen=True, gc=False):
+    """The tier that was in force last: from how much use on, up to how much, and the price, PUE included."""
+
+    stretch: _Stretch
+    from_mj: int
+    end_mj: int
+    price: Price
 
 
 class _Piece(Struct, frozen=True, gc=False):
@@ -36,6 +58,7 @@ class _Piece(Struct, frozen=True, gc=False):
     energy_mj: int
     time_ns: int
     slot: Slot
+    stretch: _Stretch
 
 
 class EnergyPrice(Struct, frozen=True, gc=False):
@@ -63,14 +86,13 @@ class Pricing:
         self._carries = dict(carries)
         self._emission_carries: dict[tuple[str, Workload], int] = {}
         self._used_since = used_mj
-        self._period_ns: int | None = None
         self._used_mj: dict[int, int] = {}           # by begin of the tier period
         self._books: dict[str, Book] = {}
         self._host = host
         self._host_power = HostPower(host) if host is not None and host.price_per_hour is None else None
-        self._slot: Slot = (0, 0)
-        self._until_ns = 0
-        self._from_ns = 0
+        self._stretch = _Stretch(0, 0, (0, 0), None, None, (0, 0))
+        self._stretches: dict[int, _Stretch] = {}    # by an instant that was asked for
+        self._block = _Block(self._stretch, 0, 0, Price("", 0))
 
     @property
     def currency(self) -> str:
@@ -90,7 +112,8 @@ class Pricing:
         """The price in force at an instant, None without a tariff or where it does not know one."""
         if self._tariff is None:
             return None
-        price = self._tariff.price_at(instant_ns, self._tier_position(instant_ns))
+        period_ns = self._stretch_around(instant_ns).period_ns
+        price = self._tariff.price_at(instant_ns, 0 if period_ns is None else self._used_in(period_ns))
         if not price.known:
             return None
         return TariffStatus(tariff=self._tariff_name, rate=price.rate, currency=self._tariff.currency,
@@ -179,11 +202,10 @@ class Pricing:
         """The prices that energy has in a span, one after the other; in the tier that the site's energy has reached."""
         found = []
         for piece in self._pieces(start_ns, end_ns, 0, 0, Book()):
-            at_ns = piece.start_ns
-            price = self._tariff.price_at(at_ns, self._tier_position(at_ns)) if self._tariff is not None else None
+            price = self._price(piece.stretch)
             known = price is not None and price.known
-            found.append(EnergyPrice(at_ns, piece.end_ns, price.rate if price is not None and known else "",
-                                     self._with_pue(price.atto_per_kwh) if price is not None and known else 0, known))
+            found.append(EnergyPrice(piece.start_ns, piece.end_ns, price.rate if price is not None and known else "",
+                                     price.atto_per_kwh if price is not None and known else 0, known))
         return found
 
     def charge_host(self, span: HostSpan | None, shares: Sequence[Share], cpu_ns: Mapping[Workload, int],
@@ -203,11 +225,10 @@ class Pricing:
                 charges += [self._over_time(share, "host", host.currency or self.currency, mark, hourly, piece, part)
                             for share, part in parts]
                 continue
-            instant_ns = piece.start_ns
-            price = self._tariff.price_at(instant_ns, self._tier_position(instant_ns)) if self._tariff is not None else None
+            price = self._price(piece.stretch)
             if price is not None and price.known:
                 rate = ", ".join(filter(None, (price.rate, mark)))
-                charges += [self._over_energy(share, "host", rate, self._with_pue(price.atto_per_kwh), piece, part)
+                charges += [self._over_energy(share, "host", rate, price.atto_per_kwh, piece, part)
                             for share, part in parts]
         return charges
 
@@ -232,46 +253,51 @@ class Pricing:
     def _charge_energy(self, charges: list[Charge], share: Share, book: Book, piece: _Piece, *, rent_known: bool) -> None:
         rest_mj, rest_ns = piece.energy_mj, piece.time_ns
         while True:
-            part_mj, rate, price_atto, known = self._tier_part(piece.start_ns, rest_mj)
+            part_mj, price = self._tier_part(piece.stretch, rest_mj)
             part_ns = rest_ns if part_mj == rest_mj else rest_ns * part_mj // rest_mj
-            currency, tariff, cost, carry = "", "", 0, 0
+            currency, tariff, rate, price_atto, cost, carry = "", "", "", 0, 0, 0
             if book.rented and rent_known:
-                rate, price_atto, currency = INCLUDED_IN_RENT, 0, book.hourly[0].currency
-            elif known and not book.rented:
-                currency, tariff = self.currency, self._tariff_name
+                rate, currency = INCLUDED_IN_RENT, book.hourly[0].currency
+            elif price is not None and price.known and not book.rented:
+                currency, tariff, rate, price_atto = self.currency, self._tariff_name, price.rate, price.atto_per_kwh
                 key = (share.uuid, share.workload, "energy", currency)
                 cost, carry = energy_cost_nano(part_mj, price_atto, self._carries.get(key, 0))
                 self._carries[key] = carry
-            else:
-                rate, price_atto = "", 0
             charges.append(Charge(
                 uuid=share.uuid, workload=share.workload, component="energy", currency=currency, tariff=tariff,
                 rate=rate, price=price_atto, start_utc_ns=piece.start_ns, end_utc_ns=piece.end_ns, energy_mj=part_mj,
                 gpu_ns=part_ns, cost_nano=cost, carry=carry, state=share.state, slot_utc_ns=piece.slot,
-                emissions_ug=self._emissions(share, piece.start_ns, part_mj)))
+                emissions_ug=self._emissions(share, piece.stretch, part_mj)))
             rest_mj, rest_ns = rest_mj - part_mj, rest_ns - part_ns
             if rest_mj == 0:
                 return
 
-    def _tier_part(self, instant_ns: int, energy_mj: int) -> tuple[int, str, int, bool]:
-        """How much of the energy is still in the present tier, with its rate, price (PUE included), and if it is known."""
-        if self._tariff is None:
-            return energy_mj, "", 0, False
-        used_mj = self._tier_position(instant_ns)
-        price = self._tariff.price_at(instant_ns, used_mj)
-        end_mj = self._tariff.tier_end_mj(instant_ns, used_mj)
-        if end_mj is not None and self._scaled(energy_mj) > end_mj - used_mj > 0:
-            energy_mj = max(1, min(energy_mj, (end_mj - used_mj) * self._pue_denominator // self._pue_numerator))
-        if self._period_ns is not None:
-            self._used_mj[self._period_ns] += self._scaled(energy_mj)
-        return energy_mj, price.rate, self._with_pue(price.atto_per_kwh), price.known
+    def _price(self, stretch: _Stretch) -> Price | None:
+        """The price in force, PUE included; in the tier that the site's energy has reached. None without a tariff."""
+        return stretch.price if stretch.period_ns is None else self._block_at(stretch, self._used_in(stretch.period_ns)).price
 
-    def _tier_position(self, instant_ns: int) -> int:
-        """The site's energy in the tier period around an instant. Periods that were asked for are remembered: the shares of a
-        tick that spans a period's begin go back and forth over it, and the ledger does not have that tick yet."""
-        period_ns = self._period_ns = self._tariff.period_start(instant_ns) if self._tariff is not None else None
-        if period_ns is None:
-            return 0
+    def _tier_part(self, stretch: _Stretch, energy_mj: int) -> tuple[int, Price | None]:
+        """How much of the energy is still in the present tier, with its price."""
+        if stretch.period_ns is None:
+            return energy_mj, stretch.price
+        used_mj = self._used_in(stretch.period_ns)
+        block = self._block_at(stretch, used_mj)
+        if self._scaled(energy_mj) > block.end_mj - used_mj:
+            energy_mj = max(1, min(energy_mj, (block.end_mj - used_mj) * self._pue_denominator // self._pue_numerator))
+        self._used_mj[stretch.period_ns] += self._scaled(energy_mj)
+        return energy_mj, block.price
+
+    def _block_at(self, stretch: _Stretch, used_mj: int) -> _Block:
+        block = self._block
+        if (block.stretch is not stretch or not block.from_mj <= used_mj < block.end_mj) and self._tariff is not None:
+            end_mj = self._tariff.tier_end_mj(stretch.start_ns, used_mj)
+            price = self._grossed(self._tariff.price_at(stretch.start_ns, used_mj))
+            block = self._block = _Block(stretch, used_mj, UNLIMITED_MJ if end_mj is None else end_mj, price)
+        return block
+
+    def _used_in(self, period_ns: int) -> int:
+        """The site's energy in a tier period. Periods that were asked for are remembered: the shares of a tick that spans a
+        period's begin go back and forth over it, and the ledger does not have that tick yet."""
         if period_ns not in self._used_mj:
             if len(self._used_mj) >= PERIODS_KEPT:
                 del self._used_mj[next(iter(self._used_mj))]
@@ -284,10 +310,13 @@ class Pricing:
     def _with_pue(self, price_atto: int) -> int:
         return price_atto * self._pue_numerator // self._pue_denominator
 
-    def _emissions(self, share: Share, instant_ns: int, energy_mj: int) -> int:
-        if self._carbon is None:
+    def _grossed(self, price: Price) -> Price:
+        return Price(price.rate, self._with_pue(price.atto_per_kwh), price.known)
+
+    def _emissions(self, share: Share, stretch: _Stretch, energy_mj: int) -> int:
+        numerator, denominator = stretch.carbon
+        if not denominator:
             return 0
-        numerator, denominator = self._carbon(instant_ns).as_integer_ratio()
         key = (share.uuid, share.workload)
         grains = self._scaled(energy_mj) * numerator * GRAMS_TO_UG // denominator + self._emission_carries.get(key, 0)
         emissions_ug, self._emission_carries[key] = divmod(grains, MJ_PER_KWH)
@@ -302,7 +331,8 @@ class Pricing:
     def _pieces(self, start_ns: int, end_ns: int, energy_mj: int, time_ns: int, book: Book) -> Iterator[_Piece]:
         """A span between the boundaries of slots and of the carbon intensity, evenly by time, summing to it."""
         while True:
-            slot, boundary_ns = self._slot_around(start_ns)
+            stretch = self._stretch_around(start_ns)
+            slot, boundary_ns = stretch.slot, stretch.end_ns
             if book.changes:
                 slot = _cut(*slot, start_ns, book.next_change)
                 boundary_ns = min(boundary_ns, slot[1])
@@ -310,20 +340,33 @@ class Pricing:
                 break
             fraction, whole = boundary_ns - start_ns, end_ns - start_ns
             part_mj, part_ns = energy_mj * fraction // whole, time_ns * fraction // whole
-            yield _Piece(start_ns, boundary_ns, part_mj, part_ns, slot)
+            yield _Piece(start_ns, boundary_ns, part_mj, part_ns, slot, stretch)
             start_ns, energy_mj, time_ns = boundary_ns, energy_mj - part_mj, time_ns - part_ns
-        yield _Piece(start_ns, end_ns, energy_mj, time_ns, slot)
+        yield _Piece(start_ns, end_ns, energy_mj, time_ns, slot, stretch)
 
-    def _slot_around(self, instant_ns: int) -> tuple[Slot, int]:
-        """The slot around an instant as the tariff cuts it, and where it or the carbon intensity ends; remembered, as most
-        calls are near. Carbon cuts charges only: it has no part in a row's price."""
-        if not self._from_ns <= instant_ns < self._until_ns:
-            start_ns = instant_ns - instant_ns % BUCKET_NS
-            slot = (start_ns, start_ns + BUCKET_NS)
-            self._slot = _cut(*slot, instant_ns, self._tariff.next_change) if self._tariff else slot
-            carbon_ns = self._carbon.next_change(instant_ns) if self._carbon else FOREVER_NS
-            self._from_ns, self._until_ns = instant_ns, min(self._slot[1], carbon_ns)
-        return self._slot, self._until_ns
+    def _stretch_around(self, instant_ns: int) -> _Stretch:
+        """From an instant on, or a little before it, for as long as nothing changes: the last one, or one of those that were
+        asked for lately, as most calls are near. Carbon cuts charges only: it has no part in a row's price."""
+        stretch = self._stretch
+        if not stretch.start_ns <= instant_ns < stretch.end_ns:
+            found = self._stretches.get(instant_ns)
+            if found is None:
+                if len(self._stretches) >= STRETCHES_KEPT:
+                    self._stretches.clear()
+                found = self._stretches[instant_ns] = self._stretch_from(instant_ns)
+            stretch = self._stretch = found
+        return stretch
+
+    def _stretch_from(self, instant_ns: int) -> _Stretch:
+        start_ns = instant_ns - instant_ns % BUCKET_NS
+        slot, period_ns, price, carbon, end_ns = (start_ns, start_ns + BUCKET_NS), None, None, (0, 0), FOREVER_NS
+        if self._tariff is not None:
+            slot = _cut(*slot, instant_ns, self._tariff.next_change)
+            period_ns = self._tariff.period_start(instant_ns)
+            price = self._grossed(self._tariff.price_at(instant_ns)) if period_ns is None else None
+        if self._carbon is not None:
+            carbon, end_ns = self._carbon(instant_ns).as_integer_ratio(), self._carbon.next_change(instant_ns)
+        return _Stretch(instant_ns, min(slot[1], end_ns), slot, period_ns, price, carbon)
 
 
 def _cut(start_ns: int, end_ns: int, instant_ns: int, next_change: Callable[[int], int]) -> Slot:

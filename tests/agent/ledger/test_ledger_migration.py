@@ -13,7 +13,7 @@ from agent.errors import LedgerError
 from agent.ledger.at_rest import forget_at_rest
 from agent.ledger.file import FILE_NAME
 from agent.ledger.ledger import Ledger
-from agent.ledger.schema import MIGRATIONS
+from agent.ledger.tables import MIGRATIONS
 from tests.agent.ledger.test_ledger import KRONOS, batch
 from tests.agent.records import NOON_NS, UUID
 
