@@ -33,6 +33,7 @@ _TABLES: Final = (
     ("usage", _USAGE_KEY, ADD_USAGE), ("correction", _USAGE_KEY, ADD_CORRECTION),
     ("summary", "workload, currency", ADD_SUMMARY))
 PAUSE_S: Final = 0.05               # between two transactions: the daemon's own commits come first
+_ROWS: Final = 1_000                # that one takes up, or a little more: some ms
 
 
 def hour_at(utc_ns: int, zone: ZoneInfo) -> tuple[int, int]:
@@ -79,27 +80,37 @@ class RollUp:
 def roll_up(db: sqlite3.Connection, zone: ZoneInfo, keep_quarter_hours_ns: int, keep_hours_ns: int, now_ns: int,
             stop: Callable[[], bool] = lambda: False,
             within: Callable[[], contextlib.AbstractContextManager[None]] | None = None) -> int:
-    """Roll up every hour and day that ended longer ago than is kept; how many. ``stop`` is asked after each of them, which is a
-    transaction (``within`` begins and ends one). Raises
-    DatabaseError where one of them is not what was written: damage is not summed up, and sealed, as if it were good."""
+    """Roll up every hour and day that ended longer ago than is kept; how many. ``stop`` is asked after each transaction, which
+    takes up a few of them (``within`` begins and ends one). Raises DatabaseError where one of them is not what was written:
+    damage is not summed up, and sealed, as if it were good."""
     install(db)
     rolled = 0
     for mark, keep_ns, span_at in (
             ("hours_until_ns", keep_quarter_hours_ns, hour_at), ("days_until_ns", keep_hours_ns, day_at)):
-        for start_ns, end_ns in _spans(db, mark, now_ns - keep_ns, zone, span_at):
+        spans = _spans(db, mark, now_ns - keep_ns, zone, span_at)
+        span = next(spans, None)
+        while span is not None:
             with within() if within is not None else transaction(db):
-                require_good(db, start_ns, end_ns)
-                pieces = _pieces(db, start_ns, end_ns) if span_at is hour_at else [(start_ns, end_ns)]
-                for table, key, add in _TABLES:
-                    for piece in pieces:
-                        _merge(db, table, key, add, *piece)
-                db.execute("INSERT INTO mark VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (mark, end_ns))
-                seal_span(db, start_ns, end_ns)
+                rows = 0
+                while span is not None and rows < _ROWS:
+                    rows += _roll_up_span(db, *span, whole=span_at is day_at)
+                    db.execute("INSERT INTO mark VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (mark, span[1]))
+                    rolled += 1
+                    span = next(spans, None)
                 seal_all(db, ["mark"])
-            rolled += 1
             if stop():
                 return rolled
     return rolled
+
+
+def _roll_up_span(db: sqlite3.Connection, start_ns: int, end_ns: int, *, whole: bool) -> int:
+    """Make one row of those that differ by time alone; how many there were. Where it is not ``whole``, one for each price's
+    time."""
+    require_good(db, start_ns, end_ns)
+    pieces = [(start_ns, end_ns)] if whole else _pieces(db, start_ns, end_ns)
+    rows = sum(_merge(db, table, key, add, *piece) for table, key, add in _TABLES for piece in pieces)
+    seal_span(db, start_ns, end_ns)
+    return rows
 
 
 def _spans(db: sqlite3.Connection, mark: str, until_ns: int, zone: ZoneInfo,
@@ -121,6 +132,10 @@ def _spans(db: sqlite3.Connection, mark: str, until_ns: int, zone: ZoneInfo,
 def _pieces(db: sqlite3.Connection, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
     """An hour between the instants at which a price of a device changed: a row of a part of it keeps to the time of its price.
     (The host's prices change with the energy's. Its rates also tell how it was split, which may be two ways at a time.)"""
+    one = ("SELECT COUNT(*) = COUNT(DISTINCT uuid || '/' || component) FROM (SELECT DISTINCT uuid, component, currency, tariff, "
+           "rate, price FROM usage WHERE start_ns >= ? AND start_ns < ? AND component <> 'host')")
+    if db.execute(one, (start_ns, end_ns)).fetchone()[0]:              # most hours: nothing has two prices
+        return [(start_ns, end_ns)]
     select = ("SELECT DISTINCT start_ns, uuid, component, currency, tariff, rate, price FROM usage "
               "WHERE start_ns >= ? AND start_ns < ? AND component <> 'host' ORDER BY start_ns")
     cuts_ns, before = [start_ns], dict[tuple[str, str], set[tuple[str, ...]]]()
@@ -134,10 +149,11 @@ def _pieces(db: sqlite3.Connection, start_ns: int, end_ns: int) -> list[tuple[in
     return list(pairwise([*cuts_ns, end_ns]))
 
 
-def _merge(db: sqlite3.Connection, table: str, key: str, add: str, start_ns: int, end_ns: int) -> None:
+def _merge(db: sqlite3.Connection, table: str, key: str, add: str, start_ns: int, end_ns: int) -> int:
     select = (f"SELECT {key}, SUM(energy_mj), SUM(gpu_ns), SUM(cost_nano), SUM(emissions_ug), COUNT(*) FROM {table} "  # noqa: S608 - names come from the table above
               f"WHERE start_ns >= ? AND start_ns < ? GROUP BY {key}")
     groups: list[tuple[Any, ...]] = db.execute(select, (start_ns, end_ns)).fetchall()
     if groups:
         db.execute(f"DELETE FROM {table} WHERE start_ns >= ? AND start_ns < ?", (start_ns, end_ns))  # noqa: S608
         db.executemany(add, [(start_ns, *group[:-1], end_ns - start_ns) for group in groups])
+    return sum(group[-1] for group in groups)

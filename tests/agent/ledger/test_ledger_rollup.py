@@ -109,12 +109,14 @@ def test_only_what_is_old_enough_is_rolled_up_and_what_is_late_still_counts(tmp_
 def test_a_roll_up_that_is_stopped_goes_on_the_next_time(tmp_path: Path) -> None:
     start_ns = instant_ns("2026-03-01")
     ledger = Ledger(tmp_path, start_ns)
-    book(ledger, pricing(tariff(tmp_path, "flat = 1")), start_ns, 96, workloads=(KRONOS,))
+    many = tuple((f"project-{number}", *KRONOS[1:]) for number in range(100))
+    book(ledger, pricing(tariff(tmp_path, "flat = 1")), start_ns, 96, workloads=many)
     before = reports(tmp_path, ZoneInfo("UTC"))
     work = RollUp(ledger.path, lambda: (ZoneInfo("UTC"), 0, 0), lambda: start_ns + 2 * DAY_NS)
     work.stop()
     work()                                       # beside the writer, which holds the file open
-    assert [span_ns for _, span_ns in rows(tmp_path)].count(NS_PER_HOUR) == 2
+    hours = {start_ns for start_ns, span_ns in rows(tmp_path) if span_ns == NS_PER_HOUR}
+    assert 1 <= len(hours) < 24                  # some, and it ended within the first day
     book(ledger, pricing(tariff(tmp_path, "flat = 1")), start_ns + DAY_NS, 1, workloads=(KRONOS,), session="next")
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as db:
         roll_up(db, ZoneInfo("UTC"), 0, 0, start_ns + DAY_NS)
