@@ -94,7 +94,7 @@ def roll_up(db: sqlite3.Connection, zone: ZoneInfo, keep_quarter_hours_ns: int, 
                 rows = 0
                 while span is not None and rows < _ROWS:
                     rows += _roll_up_span(db, *span, whole=span_at is day_at)
-                    db.execute("INSERT INTO mark VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (mark, span[1]))
+                    db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (mark, span[1]))
                     rolled += 1
                     span = next(spans, None)
                 seal_all(db, ["mark"])
@@ -132,9 +132,11 @@ def _spans(db: sqlite3.Connection, mark: str, until_ns: int, zone: ZoneInfo,
 def _pieces(db: sqlite3.Connection, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
     """An hour between the instants at which a price of a device changed: a row of a part of it keeps to the time of its price.
     (The host's prices change with the energy's. Its rates also tell how it was split, which may be two ways at a time.)"""
-    one = ("SELECT COUNT(*) = COUNT(DISTINCT uuid || '/' || component) FROM (SELECT DISTINCT uuid, component, currency, tariff, "
-           "rate, price FROM usage WHERE start_ns >= ? AND start_ns < ? AND component <> 'host')")
-    if db.execute(one, (start_ns, end_ns)).fetchone()[0]:              # most hours: nothing has two prices
+    one_price_each = (
+        "SELECT COUNT(*) = COUNT(DISTINCT uuid || '/' || component) FROM ("
+        "SELECT DISTINCT uuid, component, currency, tariff, rate, price FROM usage "
+        "WHERE start_ns >= ? AND start_ns < ? AND component <> 'host')")
+    if db.execute(one_price_each, (start_ns, end_ns)).fetchone()[0]:             # as in most hours
         return [(start_ns, end_ns)]
     select = ("SELECT DISTINCT start_ns, uuid, component, currency, tariff, rate, price FROM usage "
               "WHERE start_ns >= ? AND start_ns < ? AND component <> 'host' ORDER BY start_ns")

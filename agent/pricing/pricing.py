@@ -132,10 +132,10 @@ class Pricing:
             femto += price if hourly.currency == self.currency else 0
         nano = femto * part // (whole * 1_000_000) if whole else 0
         if not book.rented:
-            status = self.status(instant_ns)
-            if status is None:
+            energy = self._price(self._stretch_around(instant_ns))
+            if energy is None or not energy.known:
                 return None
-            nano += self._power_nano_per_hour(status, power_mw)
+            nano += _power_nano_per_hour(energy, power_mw)
         return nano
 
     def host_nano_per_hour(self, instant_ns: int, shares: Sequence[Share], cpu_ns: Mapping[Workload, int],
@@ -151,17 +151,15 @@ class Pricing:
             if (host.currency or self.currency) != self.currency:
                 return {}
             nano = femto_per_hour(host.price_per_hour) // 1_000_000
-        elif self._host_power is not None and (status := self.status(instant_ns)) is not None:
-            nano = self._power_nano_per_hour(status, self._host_power.power_mw(cpu_ratio))
+        elif self._host_power is not None:
+            price = self._price(self._stretch_around(instant_ns))
+            if price is not None and price.known:
+                nano = _power_nano_per_hour(price, self._host_power.power_mw(cpu_ratio))
         parts: dict[tuple[str, Workload], int | None] = {}
         for share, part in split_host(NANO if nano is None else nano, shares, cpu_ns)[0]:
             key = (share.uuid, share.workload)
             parts[key] = None if nano is None else (parts.get(key) or 0) + part
         return parts
-
-    def _power_nano_per_hour(self, status: TariffStatus, power_mw: int) -> int:
-        # mW for an hour = 3 600 000 mJ, a thousandth of a kWh's 3.6e9 mJ
-        return self._with_pue(status.price_atto_per_kwh) * power_mw // (1_000_000 * 1_000_000_000)
 
     def charge(self, share: Share, device_name: str) -> list[Charge]:
         """The charges of one share: for each piece between boundaries, the energy and each hourly component."""
@@ -367,6 +365,11 @@ class Pricing:
         if self._carbon is not None:
             carbon, end_ns = self._carbon(instant_ns).as_integer_ratio(), self._carbon.next_change(instant_ns)
         return _Stretch(instant_ns, min(slot[1], end_ns), slot, period_ns, price, carbon)
+
+
+def _power_nano_per_hour(price: Price, power_mw: int) -> int:
+    # mW for an hour = 3 600 000 mJ, a thousandth of a kWh's 3.6e9 mJ
+    return price.atto_per_kwh * power_mw // (1_000_000 * 1_000_000_000)
 
 
 def _cut(start_ns: int, end_ns: int, instant_ns: int, next_change: Callable[[int], int]) -> Slot:

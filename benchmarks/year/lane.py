@@ -112,7 +112,7 @@ class Lane:
 
     def _open(self) -> None:
         self._ledger = Ledger(self._directory / "state", self._clock.utc_ns())
-        self._pipeline = Pipeline(self._stages(None), self._ledger, self._clock, 6 * 3_600 * NS_PER_S)
+        self._pipeline = Pipeline(self._stages(None), self._ledger, self._clock, 12 * 3_600 * NS_PER_S)
         self._session = f"life-{self._restarts}"
 
     def _stages(self, previous: Stages | None) -> Stages:
