@@ -19,7 +19,7 @@ from agent.clock import SystemClock
 from agent.config.config import Config, load
 from agent.errors import FinOpsError, LedgerError, UsageError
 from agent.files.printable import printable
-from agent.ledger.file import FILE_NAME, Beside, SetAsideError
+from agent.ledger.file import FILE_NAME, Beside, SetAsideError, is_damage
 from agent.ledger.query import open_for_reading, parse_instant
 from agent.ledger.rerate import Difference, Rerating, used_before
 from agent.model import FOREVER_NS
@@ -74,8 +74,10 @@ def run(options: argparse.Namespace) -> int:
     except SetAsideError as error:
         raise LedgerError(f"{error}; do it again: the new one goes on with what was in it") from error
     except (sqlite3.Error, OSError) as error:
-        raise LedgerError(f"{path}: {error}; run this as the user that runs the daemon, or as root, and do it again: "
-                          "what is written already is not written twice") from error
+        instead = "run this as the user that runs the daemon, or as root,"
+        if isinstance(error, sqlite3.Error) and is_damage(error, path):
+            instead = "have the daemon set it aside, which it does within the hour and at its start,"
+        raise LedgerError(f"{path}: {error}; {instead} and do it again: what is written already is not written twice") from error
     sys.stdout.write("Written as corrections.\n")
     return 0
 

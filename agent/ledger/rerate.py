@@ -80,8 +80,9 @@ class Rerating:
         self._db = db
         self._pricing = pricing
         self._host = HostRerating(db, pricing)
-        self._workloads = {number: workload for workload, number in load_workloads(db).items()}
-        self._names = dict(db.execute("SELECT uuid, name FROM device"))
+        self._workloads: dict[int, Workload] = {}
+        self._names: dict[str, str] = {}
+        self._read_names()
         self._carries: dict[tuple[str, int, str], int] = {}
         self._sums: dict[tuple[int, str], list[int]] = {}
 
@@ -117,6 +118,11 @@ class Rerating:
             if file:
                 forget_at_rest(Path(file))
 
+    def _read_names(self) -> None:
+        """Of workloads and devices; again where the daemon has named more since."""
+        self._workloads = {number: workload for workload, number in load_workloads(self._db).items()}
+        self._names = dict(self._db.execute("SELECT uuid, name FROM device"))
+
     def _slices(self, from_ns: int, to_ns: int) -> Iterator[tuple[int, int]]:
         while True:
             start_ns = self._db.execute(
@@ -132,6 +138,8 @@ class Rerating:
         buckets: dict[int, list[_Net]] = {}
         for row in self._db.execute(_NET, (from_ns, to_ns)):
             net = _Net(*row)
+            if net.workload not in self._workloads or net.uuid not in self._names:
+                self._read_names()
             buckets.setdefault(net.start_ns, []).append(net)
         hosts = self._host.rows(from_ns, to_ns)
         for nets in buckets.values():
@@ -232,6 +240,7 @@ class Rerating:
         self._sums.setdefault((net.workload, net.currency), [0, 0])[column] += net.cost_nano
 
     def _differences(self) -> list[Difference]:
+        self._read_names()
         return [Difference(self._workloads[workload], currency, booked, rerated)
                 for (workload, currency), (booked, rerated) in sorted(self._sums.items())]
 
