@@ -77,7 +77,8 @@ def run(options: argparse.Namespace) -> int:
         instead = "run this as the user that runs the daemon, or as root,"
         if isinstance(error, sqlite3.Error) and is_damage(error, path):
             instead = "have the daemon set it aside, which it does within the hour and at its start,"
-        raise LedgerError(f"{path}: {error}; {instead} and do it again: what is written already is not written twice") from error
+        raise LedgerError(
+            f"{path}: {error}; {instead} and do it again: what is written already is not written twice") from error
     sys.stdout.write("Written as corrections.\n")
     return 0
 

@@ -218,7 +218,8 @@ def test_a_workload_and_a_device_that_the_daemon_names_meanwhile_are_rated_too(t
     with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as db:
         rerating = Rerating(db, pricing(tariff(tmp_path, "double = 2"), ()), lambda name: name == "")
         running = Ledger(state, END_NS)
-        book(running, pricing(tariff(tmp_path, "flat = 1")), START_NS, 1, workloads=(late,), session="later", uuid=other_gpu)
+        flat = pricing(tariff(tmp_path, "flat = 1"))
+        book(running, flat, START_NS, 1, workloads=(late,), session="later", uuid=other_gpu)
         differences = rerating.write(START_NS, END_NS, END_NS)
         running.close()
     assert [(one.workload[0], one.booked_nano, one.rerated_nano) for one in differences] == [
@@ -231,8 +232,9 @@ def test_a_damaged_row_is_not_rated_and_the_sentence_says_what_to_do(tmp_path: P
     with closing(sqlite3.connect(state / FILE_NAME)) as db, db:
         db.execute("UPDATE usage SET gpu_ns = gpu_ns + 1 WHERE start_ns = (SELECT MIN(start_ns) FROM usage)")
     tariff(tmp_path, "double = 2")
-    arguments = ["rerate", "--from", "2026-03-01", "--to", "2026-03-02", "--config.file", str(configured(tmp_path / "tariff.toml"))]
-    assert main([*arguments, "--state.dir", str(state)]) == 1
+    file = configured(tmp_path / "tariff.toml")
+    assert main(["rerate", "--from", "2026-03-01", "--to", "2026-03-02", "--config.file", str(file), "--state.dir",
+                 str(state)]) == 1
     told = capsys.readouterr().err
     assert "is not what was written" in told
     assert "have the daemon set it aside" in told
