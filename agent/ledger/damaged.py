@@ -1,0 +1,216 @@
+"""Reads a damaged ledger, also one whose header or description of its own tables is damaged.
+
+Both are known (schema_page.py). So where they are not as they should be, a good first page is laid over the file: in a log,
+which SQLite reads before the file. The file is opened under another name, a hard link, beside which that log lies; it is
+neither written to nor copied. Both names are gone again as soon as SQLite has the files open.
+
+Whether what is then read is right is not decided here: only what its seals prove counts (rescue.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from agent.ledger.file import is_damage
+from agent.ledger.log_file import MOST_BYTES, committed, has_good_header, laid_over, page_bytes
+from agent.ledger.schema import check_schema
+from agent.ledger.schema_page import file_header, first_page, known_tables
+from agent.ledger.seal import BY_TIME, SEALED, broken_slices, install
+
+UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)      # SQLite quotes what it does not understand
+_LOOKED_AT: Final = 64                                       # slices of a table over time
+_MOST_PAGES: Final = 2**32
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+
+
+class Damaged:
+    """Lets pass that a file cannot be read because it is damaged, and nothing else; ``why`` then says so."""
+
+    def __init__(self, old: Path) -> None:
+        self._old = old
+        self.why = ""
+
+    def __enter__(self) -> Damaged:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if isinstance(error, UnicodeDecodeError) or (isinstance(error, sqlite3.Error) and is_damage(error, self._old)):
+            self.why = str(error) if isinstance(error, sqlite3.Error) else "its text is none"
+            return True
+        return False
+
+
+class MendingError(sqlite3.DatabaseError):
+    """A good first page cannot be laid over a file, nor can it later."""
+
+
+def reading(old: Path) -> sqlite3.Connection:
+    """A connection to a file as it is. Raises sqlite3.Error."""
+    source = sqlite3.connect(f"{old.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    install(source)
+    return source
+
+
+def is_described(source: sqlite3.Connection, old: Path, tables: Collection[str]) -> bool:
+    """Whether a file's description of its tables is good, and each of some tables is where it says. Raises sqlite3.Error
+    for a fault that may pass."""
+    with Damaged(old):
+        check_schema(source)
+        return not _mute(source, old, tables)
+    return False
+
+
+@contextlib.contextmanager
+def readable(old: Path, tables: Collection[str]) -> Iterator[tuple[sqlite3.Connection, str]]:
+    """A connection to a file, mended where it does not lead to some tables as it is; and where no seals can be read either
+    way, why. Raises sqlite3.Error and OSError for a fault that may pass."""
+    with contextlib.ExitStack() as stack:
+        source, mending = stack.enter_context(contextlib.closing(reading(old))), Damaged(old)
+        if not is_described(source, old, tables):
+            with mending:
+                source = stack.enter_context(mended(old, tables))
+        sealed = False
+        with Damaged(old) as looking:
+            sealed = _has_seals(source)
+        yield source, "" if sealed else mending.why or looking.why or "it has none"
+
+
+@contextlib.contextmanager
+def mended(old: Path, tables: Collection[str]) -> Iterator[sqlite3.Connection]:
+    """A connection to a file under a good first page, with the root pages under which most of some tables are what was written.
+    Raises MendingError, and sqlite3.Error and OSError for a fault that may pass."""
+    cover = _Cover(old)
+    usual = {name: table.root for name, table in cover.tables.items()}
+    own = usual | cover.own_roots()
+    with contextlib.closing(cover.over(own)) as source:
+        mute = _mute(source, old, tables)
+        if not mute or own == usual:
+            yield source
+            return
+    other = own | {name: usual[name] for name in mute} if mute < {*tables} else usual
+    with contextlib.closing(cover.over(other)) as source:
+        yield source
+
+
+class _Cover:
+    """A first page to lay over a file."""
+
+    def __init__(self, old: Path) -> None:
+        """Raises MendingError and OSError."""
+        self._old = old
+        self._page_bytes, self.tables = known_tables()
+        self._log = self._read_log()
+        self._committed = committed(self._log)
+
+    def own_roots(self) -> dict[str, int]:
+        """Where the tables are by the file's own description: a row of it whose name is damaged is known by its number."""
+        by_name: dict[str, int] = {}
+        by_row: dict[int, int] = {}
+        for order in ("ASC", "DESC"):                    # what is before a part that cannot be read, and what is behind it
+            with Damaged(self._old), contextlib.closing(self._under(self._own_first_page())) as source:
+                source.text_factory = bytes
+                source.execute("PRAGMA writable_schema = ON")      # else a text that is nonsense ends it
+                for row, name, root in source.execute(
+                        f"SELECT rowid, name, rootpage FROM sqlite_master ORDER BY rowid {order}"):  # noqa: S608
+                    if isinstance(root, int) and 1 < root < _MOST_PAGES:
+                        by_row[row] = root
+                        by_name[name.decode("ascii", "replace") if isinstance(name, bytes) else ""] = root
+        found = {name: by_name.get(name, by_row.get(table.row)) for name, table in self.tables.items()}
+        return {name: root for name, root in found.items() if root is not None}
+
+    def over(self, roots: Mapping[str, int]) -> sqlite3.Connection:
+        """The file, with its tables where they are said to be. Raises MendingError, sqlite3.Error and OSError."""
+        try:
+            return self._under(first_page(self._page_bytes, self.tables, roots))
+        except ValueError as error:
+            raise MendingError(str(error)) from error
+
+    def _own_first_page(self) -> bytes:
+        """As the file has it, under a good header."""
+        written = [frame.content for frame in self._committed if frame.page == 1]
+        if written:
+            page = written[-1]
+        else:
+            with self._old.open("rb") as file:
+                page = file.read(self._page_bytes).ljust(self._page_bytes, b"\0")
+        header = file_header(self._page_bytes)
+        return header + page[len(header):]
+
+    def _read_log(self) -> bytes:
+        """The log beside the file, where it is of such pages."""
+        log = self._old.with_name(f"{self._old.name}-wal")
+        try:
+            if log.stat().st_size > MOST_BYTES:
+                raise MendingError(f"its log is larger than {MOST_BYTES} bytes")
+            data = log.read_bytes()
+        except FileNotFoundError:
+            return b""
+        return data if has_good_header(data) and page_bytes(data) == self._page_bytes else b""
+
+    def _under(self, page: bytes) -> sqlite3.Connection:
+        link = self._old.with_name(f".{self._old.name}.mended")
+        log = link.with_name(f"{link.name}-wal")
+        pages = self._old.stat().st_size // self._page_bytes
+        try:
+            _unlink(link, log)                           # of a process that was killed
+            _link(self._old, link)
+            log.write_bytes(laid_over(self._log, self._committed, 1, page, pages))
+            return _connected(link)
+        finally:
+            _unlink(link, log)           # what is open stays open; and SQLite moves no log into a file whose name is gone
+
+
+def _connected(link: Path) -> sqlite3.Connection:
+    """Without locks, and without an index of the log in memory that SQLite would share with who has the file open by its own
+    name."""
+    source = sqlite3.connect(f"{link.absolute().as_uri()}?mode=ro&vfs=unix-none", uri=True, isolation_level=None)
+    try:
+        source.execute("PRAGMA locking_mode = EXCLUSIVE")
+        source.execute("PRAGMA user_version").fetchone()           # opens the log, for as long as the connection lives
+        install(source)
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+def _link(old: Path, link: Path) -> None:
+    try:
+        os.link(old.resolve(), link)
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            raise MendingError(f"the file system has no hard links ({error.strerror})") from error
+        raise
+
+
+def _unlink(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _has_seals(source: sqlite3.Connection) -> bool:
+    asked = f"SELECT EXISTS (SELECT 1 FROM seal WHERE name IN ({', '.join('?' * len(SEALED))}))"  # noqa: S608 - question marks
+    return bool(source.execute(asked, SEALED).fetchone()[0])
+
+
+def _mute(source: sqlite3.Connection, old: Path, tables: Collection[str]) -> set[str]:
+    """Of some tables, those that have seals and not a part that is as it was sealed; all of them where there are no seals."""
+    with Damaged(old):
+        if _has_seals(source):
+            return {table for table in tables if not _says_something(source, old, table)}
+    return {*tables}
+
+
+def _says_something(source: sqlite3.Connection, old: Path, table: str) -> bool:
+    with Damaged(old):
+        sealed = source.execute("SELECT slice FROM seal WHERE name = ? ORDER BY slice LIMIT ?",
+                                (table, _LOOKED_AT if table in BY_TIME else -1)).fetchall()
+        span_ns = (sealed[0][0], sealed[-1][0] + 1) if table in BY_TIME and sealed else None
+        return not sealed or len(broken_slices(source, table, span_ns)) < len(sealed)
+    return False
