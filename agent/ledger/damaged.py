@@ -25,7 +25,7 @@ from agent.ledger.seal import BY_TIME, SEALED, broken_slices, install
 
 UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)      # SQLite quotes what it does not understand
 _LOOKED_AT: Final = 64                                       # slices of a table over time
-_MOST_PAGES: Final = 2**32
+_FIRST_PAGES: Final = range(2, 25)
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
@@ -41,7 +41,7 @@ class Damaged:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
         if isinstance(error, UnicodeDecodeError) or (isinstance(error, sqlite3.Error) and is_damage(error, self._old)):
-            self.why = str(error) if isinstance(error, sqlite3.Error) else "its text is none"
+            self.why = str(error) if isinstance(error, sqlite3.Error) else "it holds a text that is none"
             return True
         return False
 
@@ -83,19 +83,30 @@ def readable(old: Path, tables: Collection[str]) -> Iterator[tuple[sqlite3.Conne
 
 @contextlib.contextmanager
 def mended(old: Path, tables: Collection[str]) -> Iterator[sqlite3.Connection]:
-    """A connection to a file under a good first page, with the root pages under which most of some tables are what was written.
+    """A connection to a file under a good first page, on which some tables are where their seals prove something of them.
     Raises MendingError, and sqlite3.Error and OSError for a fault that may pass."""
     cover = _Cover(old)
-    usual = {name: table.root for name, table in cover.tables.items()}
-    own = usual | cover.own_roots()
-    with contextlib.closing(cover.over(own)) as source:
-        mute = _mute(source, old, tables)
-        if not mute or own == usual:
-            yield source
-            return
-    other = own | {name: usual[name] for name in mute} if mute < {*tables} else usual
-    with contextlib.closing(cover.over(other)) as source:
+    roots = cover.own_roots()
+    for sought in (["seal"], tables):                    # without seals nothing can be told of any other
+        roots = _found(cover, roots, sought)
+    with contextlib.closing(cover.over(roots)) as source:
         yield source
+
+
+def _found(cover: _Cover, roots: Mapping[str, int], tables: Collection[str]) -> dict[str, int]:
+    """Root pages under which no table is mute, as far as they can be guessed: in a ledger that began with this version, or
+    that somebody vacuumed, they are among the first."""
+    found = {**roots}
+    mute = {*tables}
+    for guess in (None, *_FIRST_PAGES):
+        tried = found if guess is None else found | dict.fromkeys(mute, guess)
+        with contextlib.closing(cover.over(tried)) as source:
+            still = _mute(source, cover.file, mute)
+        found |= {table: tried[table] for table in mute - still}
+        mute = still
+        if not mute:
+            break
+    return found
 
 
 class _Cover:
@@ -103,31 +114,33 @@ class _Cover:
 
     def __init__(self, old: Path) -> None:
         """Raises MendingError and OSError."""
-        self._old = old
+        self.file = old
         self._page_bytes, self.tables = known_tables()
         self._log = self._read_log()
         self._committed = committed(self._log)
+        self._pages = self._committed[-1].size if self._committed else max(1, old.stat().st_size // self._page_bytes)
 
     def own_roots(self) -> dict[str, int]:
-        """Where the tables are by the file's own description: a row of it whose name is damaged is known by its number."""
-        by_name: dict[str, int] = {}
-        by_row: dict[int, int] = {}
-        for order in ("ASC", "DESC"):                    # what is before a part that cannot be read, and what is behind it
-            with Damaged(self._old), contextlib.closing(self._under(self._own_first_page())) as source:
-                source.text_factory = bytes
-                source.execute("PRAGMA writable_schema = ON")      # else a text that is nonsense ends it
-                for row, name, root in source.execute(
-                        f"SELECT rowid, name, rootpage FROM sqlite_master ORDER BY rowid {order}"):  # noqa: S608
-                    if isinstance(root, int) and 1 < root < _MOST_PAGES:
-                        by_row[row] = root
-                        by_name[name.decode("ascii", "replace") if isinstance(name, bytes) else ""] = root
-        found = {name: by_name.get(name, by_row.get(table.row)) for name, table in self.tables.items()}
-        return {name: root for name, root in found.items() if root is not None}
+        """Where the tables are by the file's own description, which has each name twice; else where they are in a new one."""
+        roots = {name: table.root for name, table in self.tables.items()}
+        for name in ("tbl_name", "name"):
+            for order in ("ASC", "DESC"):                # what is before a part that cannot be read, and what is behind it
+                asked = (f"SELECT {name}, rootpage FROM sqlite_master "  # noqa: S608 - names from above
+                         f"WHERE substr(CAST(sql AS BLOB), 1, 12) = CAST('CREATE TABLE' AS BLOB) ORDER BY rowid {order}")
+                with Damaged(self.file), contextlib.closing(self._under(self._own_first_page())) as source:
+                    source.text_factory = bytes
+                    source.execute("PRAGMA writable_schema = ON")  # else a text that is nonsense ends it
+                    for told, root in source.execute(asked):
+                        table = told.decode("ascii", "replace") if isinstance(told, bytes) else ""
+                        if table in roots and isinstance(root, int) and 1 < root <= self._pages:
+                            roots[table] = root
+        return roots
 
     def over(self, roots: Mapping[str, int]) -> sqlite3.Connection:
         """The file, with its tables where they are said to be. Raises MendingError, sqlite3.Error and OSError."""
         try:
-            return self._under(first_page(self._page_bytes, self.tables, roots))
+            within = {name: min(root, self._pages) for name, root in roots.items()}      # SQLite reads none where one is not
+            return self._under(first_page(self._page_bytes, self.tables, within))
         except ValueError as error:
             raise MendingError(str(error)) from error
 
@@ -137,30 +150,29 @@ class _Cover:
         if written:
             page = written[-1]
         else:
-            with self._old.open("rb") as file:
+            with self.file.open("rb") as file:
                 page = file.read(self._page_bytes).ljust(self._page_bytes, b"\0")
         header = file_header(self._page_bytes)
         return header + page[len(header):]
 
     def _read_log(self) -> bytes:
         """The log beside the file, where it is of such pages."""
-        log = self._old.with_name(f"{self._old.name}-wal")
+        log = self.file.with_name(f"{self.file.name}-wal")
         try:
             if log.stat().st_size > MOST_BYTES:
-                raise MendingError(f"its log is larger than {MOST_BYTES} bytes")
+                raise MendingError(f"the log beside it is larger than {MOST_BYTES // 2**20} MiB")
             data = log.read_bytes()
         except FileNotFoundError:
             return b""
         return data if has_good_header(data) and page_bytes(data) == self._page_bytes else b""
 
     def _under(self, page: bytes) -> sqlite3.Connection:
-        link = self._old.with_name(f".{self._old.name}.mended")
+        link = self.file.with_name(f".{self.file.name}.mended")
         log = link.with_name(f"{link.name}-wal")
-        pages = self._old.stat().st_size // self._page_bytes
         try:
             _unlink(link, log)                           # of a process that was killed
-            _link(self._old, link)
-            log.write_bytes(laid_over(self._log, self._committed, 1, page, pages))
+            _link(self.file, link)
+            log.write_bytes(laid_over(self._log, self._committed, 1, page, self._pages))
             return _connected(link)
         finally:
             _unlink(link, log)           # what is open stays open; and SQLite moves no log into a file whose name is gone
@@ -185,7 +197,8 @@ def _link(old: Path, link: Path) -> None:
         os.link(old.resolve(), link)
     except OSError as error:
         if error.errno in _NO_LINKS:
-            raise MendingError(f"the file system has no hard links ({error.strerror})") from error
+            raise MendingError(
+                f"a hard link to it is needed, which this file system does not have ({error.strerror})") from error
         raise
 
 
@@ -200,10 +213,10 @@ def _has_seals(source: sqlite3.Connection) -> bool:
 
 
 def _mute(source: sqlite3.Connection, old: Path, tables: Collection[str]) -> set[str]:
-    """Of some tables, those that have seals and not a part that is as it was sealed; all of them where there are no seals."""
+    """Of some tables, those of which nothing is as it was sealed, be it empty; all of them where there are no seals."""
     with Damaged(old):
         if _has_seals(source):
-            return {table for table in tables if not _says_something(source, old, table)}
+            return {table for table in tables if table != "seal" and not _says_something(source, old, table)}
     return {*tables}
 
 
@@ -212,5 +225,6 @@ def _says_something(source: sqlite3.Connection, old: Path, table: str) -> bool:
         sealed = source.execute("SELECT slice FROM seal WHERE name = ? ORDER BY slice LIMIT ?",
                                 (table, _LOOKED_AT if table in BY_TIME else -1)).fetchall()
         span_ns = (sealed[0][0], sealed[-1][0] + 1) if table in BY_TIME and sealed else None
-        return not sealed or len(broken_slices(source, table, span_ns)) < len(sealed)
+        broken = len(broken_slices(source, table, span_ns))
+        return broken < len(sealed) or broken == len(sealed) == 0
     return False

@@ -183,9 +183,9 @@ def _spans(old: Path, table: str, next_ns: int, known: Mapping[int, str]) -> Ite
             until_ns = starts[-1] + 1 if len(starts) == _SPANS else FOREVER_NS
             rows, lost = _proven_rows(source, old, table, starts, (next_ns, until_ns))
             foreign = {row[0] for row in rows if row[2] not in same}      # whose workload nobody can name
-            why = damaged.why or ("" if starts else sealless)
+            why = "" if starts else sealless or damaged.why
             yield _Piece([row for row in rows if row[0] not in foreign], lost + len(foreign), until_ns,
-                         f"the seals that prove them cannot be read ({why})" if why else "")
+                         f"the seals that prove them cannot be read: {why}" if why else "")
             next_ns = until_ns
 
 
