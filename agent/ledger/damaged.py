@@ -139,19 +139,14 @@ class _Cover:
     def over(self, roots: Mapping[str, int]) -> sqlite3.Connection:
         """The file, with its tables where they are said to be. Raises MendingError, sqlite3.Error and OSError."""
         try:
-            within = {name: min(root, self._pages) for name, root in roots.items()}      # SQLite reads none where one is not
-            return self._under(first_page(self._page_bytes, self.tables, within))
+            return self._under(first_page(self._page_bytes, self.tables, roots))
         except ValueError as error:
             raise MendingError(str(error)) from error
 
     def _own_first_page(self) -> bytes:
         """As the file has it, under a good header."""
-        written = [frame.content for frame in self._committed if frame.page == 1]
-        if written:
-            page = written[-1]
-        else:
-            with self.file.open("rb") as file:
-                page = file.read(self._page_bytes).ljust(self._page_bytes, b"\0")
+        with self.file.open("rb") as file:
+            page = file.read(self._page_bytes).ljust(self._page_bytes, b"\0")
         header = file_header(self._page_bytes)
         return header + page[len(header):]
 

@@ -78,6 +78,18 @@ def vacuumed(state: Path, _: Path) -> dict[str, bytes]:
     return files(state)
 
 
+def migrated(state: Path, _: Path) -> dict[str, bytes]:
+    """Killed, and begun with an earlier version: what this one added begins somewhere behind the rows."""
+    (state / f"{FILE_NAME}.closed").unlink()
+    with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as db:
+        db.executescript(f"DROP TABLE seal; DROP TABLE host; UPDATE mark SET value = 2; CREATE TABLE mine (room); "
+                         f"INSERT INTO mine VALUES (zeroblob({40 * PAGE})); PRAGMA user_version = 2; VACUUM")
+    Ledger(state, START_NS).close()
+    with closing(sqlite3.connect(state / FILE_NAME)) as db:
+        assert db.execute("SELECT rootpage > 50 FROM sqlite_master WHERE name = 'seal'").fetchone() == (True,)
+    return {name: data for name, data in files(state).items() if not name.endswith((".closed", ".v2"))}
+
+
 def described_in(data: bytes) -> list[int]:
     """The bits of the pages with the header and the description of the tables, by number."""
     pages = [0] + [n for n in range(1, len(data) // PAGE) if b"CREATE TABLE" in data[n * PAGE:(n + 1) * PAGE]]
@@ -97,7 +109,7 @@ def rows(state: Path) -> tuple[int, tuple[int, int]]:
     return count, (energy_mj, cost_nano)
 
 
-@pytest.mark.parametrize("left_as", [closed, killed, killed_with_a_log, vacuumed])
+@pytest.mark.parametrize("left_as", [closed, killed, killed_with_a_log, vacuumed, migrated])
 def test_a_bit_that_flips_in_what_a_ledger_says_of_itself_costs_neither_total_nor_row(
         state: Path, tmp_path: Path, left_as: LeftAs) -> None:
     good = left_as(state, tmp_path)
@@ -118,6 +130,33 @@ def test_a_bit_that_flips_in_what_a_ledger_says_of_itself_costs_neither_total_no
         assert list(state.glob(".*")) == [], bit
     assert set_aside == 100 or left_as is not closed
     assert set_aside >= 15                               # with a log, the header that counts is in it
+
+
+@pytest.mark.parametrize("table", ["usage", "workload_total", "seal"])
+def test_a_table_is_found_where_the_file_says_it_is_elsewhere(state: Path, tmp_path: Path, table: str) -> None:
+    """Each bit of the number of its first page, in a file where that is not the one of a new ledger."""
+    good = vacuumed(state, tmp_path)
+    at = good[FILE_NAME].index(f"{table}{table}".encode()) + 2 * len(table)
+    for bit in range(8):
+        damaged = flipped(good, state, at * 8 + bit)
+        ledger = Ledger(state, START_NS)
+        assert sums(ledger) == EXPECTED, bit
+        assert ledger.set_aside is not None
+        assert ledger.set_aside.read_bytes() == damaged
+        ledger.close()
+        assert rows(state) == (ROWS, EXPECTED), bit
+
+
+def test_a_table_whose_name_is_damaged_is_known_by_the_name_that_is_there_twice(state: Path, tmp_path: Path) -> None:
+    good = migrated(state, tmp_path)
+    at = good[FILE_NAME].index(b"sealseal")
+    for byte in range(8):
+        flipped(good, state, (at + byte) * 8)
+        ledger = Ledger(state, START_NS)
+        assert ledger.set_aside is not None
+        assert sums(ledger) == EXPECTED, byte
+        ledger.close()
+        assert rows(state) == (ROWS, EXPECTED), byte
 
 
 @pytest.mark.parametrize("left_as", [closed, killed])
