@@ -12,11 +12,12 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agent.ledger.at_rest import Tables
-from agent.ledger.file import SMALLEST_BYTES, Beside, is_damage
-from agent.ledger.seal import BY_NAME, Touched, broken_slices, install, seal_all
+from agent.ledger.damaged import UNREADABLE, Damaged, is_described, mended, readable, reading
+from agent.ledger.file import SMALLEST_BYTES, Beside
+from agent.ledger.seal import BY_NAME, Touched, broken_slices, seal_all
 from agent.ledger.write import ADD_CORRECTION, ADD_SUMMARY, ADD_USAGE
 from agent.model import FOREVER_NS
 
@@ -32,9 +33,17 @@ _SPANS: Final = 64                               # a transaction: short enough f
 
 log = logging.getLogger(__name__)
 
-UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
-
 Row = tuple[Any, ...]                            # of usage or correction, column by column
+
+
+class _Piece(NamedTuple):
+    """Proven rows up to an instant, FOREVER_NS for the last piece; how many spans are not. ``unread``: why nothing of the
+    table from here on could be read."""
+
+    rows: list[Row]
+    lost: int
+    until_ns: int
+    unread: str = ""
 
 
 def proven_tables(old: Path) -> Tables:
@@ -42,15 +51,25 @@ def proven_tables(old: Path) -> Tables:
     proven: Tables = {}
     if not _holds_something(old):
         return proven
-    try:
-        with contextlib.closing(_reading(old)) as source:
-            source.execute("BEGIN")
-            for table in BY_NAME:
-                with contextlib.suppress(*UNREADABLE):
-                    if not broken_slices(source, table):
-                        proven[table] = source.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - names from seal.py
-    except UNREADABLE:
-        pass
+    missing, described = {*BY_NAME}, False
+    with contextlib.suppress(*UNREADABLE), contextlib.closing(reading(old)) as source:
+        proven = _proven_of(source)
+        missing -= proven.keys()
+        described = is_described(source, old, missing)
+    if missing and not described:
+        with contextlib.suppress(*UNREADABLE, OSError), mended(old, BY_NAME) as source:
+            proven = max(proven, _proven_of(source), key=len)
+    return proven
+
+
+def _proven_of(source: sqlite3.Connection) -> Tables:
+    proven: Tables = {}
+    source.execute("BEGIN")
+    for table in BY_NAME:
+        with contextlib.suppress(*UNREADABLE):
+            if not broken_slices(source, table):
+                proven[table] = source.execute(f"SELECT * FROM {table} NOT INDEXED").fetchall()  # noqa: S608 - names from seal.py
+    source.execute("COMMIT")
     return proven
 
 
@@ -96,11 +115,12 @@ class Backfill:
         self._stop = stop
         self._rows = 0
         self._lost = 0
+        self._unread = ""
 
     def __call__(self) -> int:
         """Go on until all is over, or stopped; how many rows went over. Raises sqlite3.Error and OSError where the new ledger
         cannot be written, or the old one not be read for now: what is left is tried again the next time."""
-        self._rows = self._lost = 0
+        self._rows, self._lost, self._unread = 0, 0, ""
         with contextlib.closing(Beside(self._path)) as beside:
             marks = "SELECT name, value FROM mark WHERE name GLOB ? ORDER BY name DESC"      # usage before correction
             for name, next_ns in beside.db.execute(marks, (f"{_MARK}*",)).fetchall():
@@ -108,14 +128,19 @@ class Backfill:
                 if not self._carry(beside, name, table, self._path.with_name(aside), next_ns):
                     break
                 if table == "correction":
-                    log.warning("%s: %d rows of %s went over; %d spans of them were damaged and did not",
-                                self._path, self._rows, aside, self._lost)
+                    log.warning("%s: %s", self._path, self._outcome(aside))
         return self._rows
+
+    def _outcome(self, aside: str) -> str:
+        if self._unread and not self._rows:
+            return f"none of the rows of {aside} went over: {self._unread}"
+        rest = f"; the rest of them did not: {self._unread}" if self._unread else ""
+        return f"{self._rows} rows of {aside} went over; {self._lost} spans of them were damaged and did not{rest}"
 
     def _carry(self, beside: Beside, mark: str, table: str, old: Path, next_ns: int) -> bool:
         db = beside.db
         known = dict(db.execute("SELECT id, tags FROM workload").fetchall())
-        for rows, lost, until_ns in _spans(old, table, next_ns, known):
+        for rows, lost, until_ns, unread in _spans(old, table, next_ns, known):
             with beside.transaction():
                 touched = Touched()
                 _add(db, table, rows, touched)
@@ -127,6 +152,7 @@ class Backfill:
                 seal_all(db, ["mark"])
             self._rows += len(rows)
             self._lost += lost
+            self._unread = self._unread or unread
             if until_ns != FOREVER_NS and self._stop():
                 return False
         return True
@@ -140,38 +166,34 @@ def _holds_something(old: Path) -> bool:
         return False
 
 
-def _reading(old: Path) -> sqlite3.Connection:
-    source = sqlite3.connect(f"{old.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    install(source)
-    return source
-
-
-def _spans(old: Path, table: str, next_ns: int, known: Mapping[int, str]) -> Iterator[tuple[list[Row], int, int]]:
-    """(proven rows, spans that are not, up to where) of a damaged file, from a start on; the last one up to FOREVER_NS.
-    ``known``: the tags of the new ledger's workloads, by number. Raises sqlite3.Error for a fault that may pass."""
+def _spans(old: Path, table: str, next_ns: int, known: Mapping[int, str]) -> Iterator[_Piece]:
+    """What a damaged file proves, from a start on. ``known``: the tags of the new ledger's workloads, by number. Raises
+    sqlite3.Error and OSError for a fault that may pass."""
     if not _holds_something(old):
-        yield [], 0, FOREVER_NS
+        yield _Piece([], 0, FOREVER_NS, "nothing of it is there")
         return
-    with contextlib.closing(_reading(old)) as source:
+    with readable(old, ("workload", table)) as (source, sealless):
         same = {number for number, tags in _proven_workloads(source, old) if known.get(number) == tags}
         while next_ns < FOREVER_NS:
             starts: list[int] = []
-            with _Damaged(old):                          # whose seals cannot be read is not proven: all that is left is lost
+            with Damaged(old) as damaged:                # whose seals cannot be read is not proven: all that is left is lost
                 starts = [row[0] for row in source.execute(
                     "SELECT slice FROM seal WHERE name = ? AND slice >= ? AND slice < ? AND typeof(slice) = 'integer' "
                     "ORDER BY slice LIMIT ?", (table, next_ns, FOREVER_NS, _SPANS))]
             until_ns = starts[-1] + 1 if len(starts) == _SPANS else FOREVER_NS
             rows, lost = _proven_rows(source, old, table, starts, (next_ns, until_ns))
             foreign = {row[0] for row in rows if row[2] not in same}      # whose workload nobody can name
-            yield [row for row in rows if row[0] not in foreign], lost + len(foreign), until_ns
+            why = "" if starts else sealless or damaged.why
+            yield _Piece([row for row in rows if row[0] not in foreign], lost + len(foreign), until_ns,
+                         f"the seals that prove them cannot be read: {why}" if why else "")
             next_ns = until_ns
 
 
 def _proven_workloads(source: sqlite3.Connection, old: Path) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
-    with _Damaged(old):
+    with Damaged(old):
         broken = set(broken_slices(source, "workload"))
-        found = [row for row in source.execute("SELECT id, tags FROM workload").fetchall() if row[0] not in broken]
+        found = [row for row in source.execute("SELECT id, tags FROM workload NOT INDEXED").fetchall() if row[0] not in broken]
     return found
 
 
@@ -179,7 +201,7 @@ def _proven_rows(source: sqlite3.Connection, old: Path, table: str, starts: list
                  span_ns: tuple[int, int]) -> tuple[list[Row], int]:
     select = f"SELECT * FROM {table} WHERE start_ns = ?"  # noqa: S608 - names from above
     together: tuple[list[Row], int] | None = None
-    with _Damaged(old):
+    with Damaged(old):
         broken = set(broken_slices(source, table, span_ns))
         good = [start_ns for start_ns in starts if start_ns not in broken]
         together = [row for start_ns in good for row in source.execute(select, (start_ns,))], len(broken)
@@ -189,7 +211,7 @@ def _proven_rows(source: sqlite3.Connection, old: Path, table: str, starts: list
     lost = 0
     for start_ns in starts:
         found: list[Row] | None = None
-        with _Damaged(old):
+        with Damaged(old):
             if not broken_slices(source, table, (start_ns, start_ns + 1)):
                 found = source.execute(select, (start_ns,)).fetchall()
         if found is None:
@@ -197,20 +219,6 @@ def _proven_rows(source: sqlite3.Connection, old: Path, table: str, starts: list
         else:
             rows += found
     return rows, lost
-
-
-class _Damaged:
-    """Lets pass that a file cannot be read because it is damaged, and nothing else."""
-
-    def __init__(self, old: Path) -> None:
-        self._old = old
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        return isinstance(error, UnicodeDecodeError) or (     # SQLite quotes what it does not understand
-            isinstance(error, sqlite3.Error) and is_damage(error, self._old))
 
 
 def _add(db: sqlite3.Connection, table: str, rows: list[Row], touched: Touched) -> None:

@@ -1,8 +1,8 @@
-/* A disk that fails when told to: preloaded before libc, it stands between a process and its writes, flushes and opens of
- * the files below one folder. Nothing fails until faultfs_arm() is called (from Python through ctypes).
+/* A disk that fails when told to: preloaded before libc, it stands between a process and its writes, flushes, opens and links
+ * of the files below one folder. Nothing fails until faultfs_arm() is called (from Python through ctypes).
  *
  *   faultfs_arm(folder, operation, n, error, lasting)
- *     operation: 'w' write, pwrite, ftruncate; 's' fsync, fdatasync; 'o' open
+ *     operation: 'w' write, pwrite, ftruncate; 's' fsync, fdatasync; 'o' open; 'l' link
  *     n:         the n-th such operation from now on fails, the first is 1
  *     error:     errno to fail with; 0, for writes: half is written, and the next write finds the disk full
  *     lasting:   every later one fails as well, until faultfs_disarm()
@@ -136,9 +136,9 @@ EXPORT int fdatasync(int fd)
     return REAL(fdatasync)(fd);
 }
 
-static int opens_ours(const char *path)
+static int names(char which, const char *path)
 {
-    return operation == 'o' && strncmp(path, folder, strlen(folder)) == 0 && fails_now();
+    return operation == which && strncmp(path, folder, strlen(folder)) == 0 && fails_now();
 }
 
 #define MODE(flags, last)                                    \
@@ -153,13 +153,25 @@ static int opens_ours(const char *path)
 EXPORT int open(const char *path, int flags, ...)
 {
     MODE(flags, flags)
-    FAIL_IF(opens_ours(path))
+    FAIL_IF(names('o', path))
     return REAL(open)(path, flags, mode);
 }
 
 EXPORT int open64(const char *path, int flags, ...)
 {
     MODE(flags, flags)
-    FAIL_IF(opens_ours(path))
+    FAIL_IF(names('o', path))
     return REAL(open64)(path, flags, mode);
+}
+
+EXPORT int link(const char *from, const char *to)
+{
+    FAIL_IF(names('l', to))
+    return REAL(link)(from, to);
+}
+
+EXPORT int linkat(int from_directory, const char *from, int to_directory, const char *to, int flags)
+{
+    FAIL_IF(names('l', to))
+    return REAL(linkat)(from_directory, from, to_directory, to, flags);
 }
