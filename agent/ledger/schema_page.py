@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from agent.ledger.schema import MIGRATIONS
+from agent.ledger.tables import MIGRATIONS, model
 
 _HEADER: Final = struct.Struct(">16sH6B12I20x2I")
 _LEAF: Final = struct.Struct(">BHHHB")           # kind, first free block, cells, where they begin, fragments
@@ -36,12 +36,10 @@ class KnownTable(Struct, frozen=True):
 
 def known_tables() -> tuple[int, dict[str, KnownTable]]:
     """The size of a page in bytes, and the tables by name."""
-    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
-        for step in MIGRATIONS:
-            model.executescript(step)
-        rows = model.execute("SELECT name, rowid, rootpage, sql FROM sqlite_master WHERE type = 'table'")
+    with contextlib.closing(model()) as db:
+        rows = db.execute("SELECT name, rowid, rootpage, sql FROM sqlite_master WHERE type = 'table'")
         tables = {name: KnownTable(row, root, _short(sql)) for name, row, root, sql in rows}
-        return int(model.execute("PRAGMA page_size").fetchone()[0]), tables
+        return int(db.execute("PRAGMA page_size").fetchone()[0]), tables
 
 
 def _short(sql: str) -> str:

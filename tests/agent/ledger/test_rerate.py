@@ -227,7 +227,8 @@ def test_a_workload_and_a_device_that_the_daemon_names_meanwhile_are_rated_too(t
     good_totals(state)
 
 
-def test_a_damaged_row_is_not_rated_and_the_sentence_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_row_is_not_rated_and_the_sentence_says_what_to_do(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = state_of(tmp_path)
     with closing(sqlite3.connect(state / FILE_NAME)) as db, db:
         db.execute("UPDATE usage SET gpu_ns = gpu_ns + 1 WHERE start_ns = (SELECT MIN(start_ns) FROM usage)")
