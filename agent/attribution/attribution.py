@@ -15,7 +15,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from agent.attribution.holding import Presence, accounted, busy_by_process, keys_of, looks, presence, told_before
+from agent.attribution.holding import (
+    Presence,
+    accounted,
+    busy_by_process,
+    has_row_a_look,
+    keys_of,
+    looks,
+    presence,
+    told_before,
+)
 from agent.attribution.known_processes import Key, KnownProcesses
 from agent.attribution.share_error import ShareError
 from agent.attribution.sharing import Claim, Owed, Part, Place, by_cause, by_slices, by_use
@@ -45,6 +54,7 @@ class _Last(Struct, gc=False):
     owed: Owed = Owed()
     busy: dict[Key, int] = {}
     sampled_ns: int = 0
+    row_a_look: bool = False                     # of the driver's rows of use; else each is a mean
 
 
 class Attribution:
@@ -109,8 +119,9 @@ class Attribution:
         if share.method not in ("sole", "sampled", "accounting"):
             return None
         error = self._errors.get(share.uuid)
-        width = error.half_width(share.workload) if error is not None else None
-        return 0.0 if width is None and share.method == "sole" else width
+        if share.method == "sole" and (error is None or not error.told(share.workload)):
+            return 0.0
+        return error.half_width(share.workload) if error is not None else None
 
     def wait(self, reading: Reading, booked: Collection[str]) -> None:
         """Keep what a device tells in a reading that ends no interval of it: that counts in the one that covers this time."""
@@ -122,11 +133,14 @@ class Attribution:
               states: Mapping[str, str]) -> tuple[Share, ...]:
         """The shares of one interval, in the order in which they come. They sum to its ``energy_mj`` and its ``elapsed_ns``,
         over the device's UUID and those of its instances. Time in a gap is ``unwatched``, with no energy."""
-        device = told_before(self._waiting.pop(interval.uuid, ()), device)
+        waiting = self._waiting.pop(interval.uuid, ())
+        row_a_look = any(has_row_a_look(one.utilization_samples) for one in (*waiting, device))
+        device = told_before(waiting, device)
         last = self._last.get(interval.uuid)
         watched = last is not None and last.boottime_ns == device.boottime_ns - interval.elapsed_ns
         now = _Last(device.boottime_ns, {place.uuid: keys_of(place.processes)
                                          for place in instances or (device,) if place.processes is not None})
+        now.row_a_look = row_a_look or (last is not None and last.row_a_look)
         self._last[interval.uuid] = now
         if interval.bridged or (device.processes is None and not instances):
             return (self._unwatched(interval, interval.energy_mj, interval.elapsed_ns, {} if interval.bridged else states),)
@@ -151,7 +165,7 @@ class Attribution:
         seen = before or ()
         holders = now.holders[device.uuid]
         fresh = busy_by_process(device, interval, seen, holders, self._known.recent)
-        counted = accounted(device, interval, seen, fresh)
+        counted = accounted(device, interval, seen, fresh, row_a_look=now.row_a_look)
         there = presence(before, holders, [*fresh, *counted])
         samples_taken = "utilization_samples" not in device.errors
         if fresh:
@@ -165,7 +179,7 @@ class Attribution:
         if fresh and len(claims) > 1:
             error = self._errors.setdefault(device.uuid, ShareError())
             error.add(device.boottime_ns, {claim.workload: claim.busy for claim in claims if claim.busy},
-                      looks(device.utilization_samples))
+                      looks(device.utilization_samples, interval.elapsed_ns, row_a_look=now.row_a_look))
         elif device.uuid in self._errors:
             self._errors[device.uuid].expire(device.boottime_ns)
         booked_ns = interval.elapsed_ns - interval.gap_ns

@@ -3,6 +3,9 @@
 The driver's rows name a PID only. It is looked for among the processes on the device at the interval's end and at its
 begin, those that the reading names besides, and those known to have left it lately. A PID that two of them had is told apart by
 the row's time. What is left over was somebody's all the same, and is nobody's by name: (PID, 0).
+
+A row is a look of the driver's, six a second (older drivers), or the mean over the looks since it was asked before, one row a
+process: so on an H100 and an H200 with driver 580.159.04, which look five times a second (docs/accuracy.md).
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ from msgspec.structs import replace
 
 from agent.attribution.known_processes import Key
 from agent.model import AccountingUse, DeviceReading, EnergyInterval, ProcessUse, UtilizationSample
+from agent.units import NS_PER_MS, NS_PER_S
 
-LOOK_US: Final = 166_667             # the driver looks about six times a second
+LOOK_US: Final = 166_667             # where a row is a look, the driver looks about six times a second
 LOOKS_PER_S: Final = 6
+MEAN_LOOK_NS: Final = 200_000_000    # where it is a mean, five times
 FULL: Final = 100                    # percent; rows above it are the driver's garbage
 _NS_PER_CLOCK_TICK: Final = 10_000_000
 _SLACK_NS: Final = 100_000_000       # between the driver's clock and ours
@@ -64,14 +69,27 @@ def told_before(waiting: Sequence[DeviceReading], device: DeviceReading) -> Devi
         accounting=tuple(life for one in (*waiting, device) for life in one.accounting))
 
 
-def looks(samples: Iterable[UtilizationSample]) -> int:
-    """How often the driver looked, as far as rows tell: looks that found nobody leave none."""
-    return len({at_us // LOOK_US for at_us in set(map(_timestamp, samples))})
+def has_row_a_look(samples: Sequence[UtilizationSample]) -> bool:
+    """Whether what one call to the driver told shows that its rows are no means: a process has several."""
+    return len({sample.pid for sample in samples}) < len(samples)
+
+
+def looks(samples: Sequence[UtilizationSample], elapsed_ns: int, *, row_a_look: bool) -> int:
+    """How often the driver looked and found somebody, as far as rows tell."""
+    if row_a_look:
+        return len({at_us // LOOK_US for at_us in set(map(_timestamp, samples))})
+    percent = sum(sample.sm_percent for sample in samples if sample.sm_percent <= FULL) // _means(samples)
+    return max(1, min(percent, FULL) * elapsed_ns // (FULL * MEAN_LOOK_NS)) if percent else 0
+
+
+def _means(samples: Sequence[UtilizationSample]) -> int:
+    """How many rows a process that was there throughout has, where they are means: one for each call."""
+    return max(Counter(sample.pid for sample in samples).values(), default=1)
 
 
 def busy_by_process(device: DeviceReading, interval: EnergyInterval, before: Sequence[Key], now: Sequence[Key],
                     recent: Callable[[int], Key | None]) -> dict[Key, int]:
-    """Busy time by process, in percent x looks. ``before``, ``now``: who was on the device at the interval's begin and end;
+    """Busy time by process, in percent x rows. ``before``, ``now``: who was on the device at the interval's begin and end;
     ``recent``: which process lately had a PID. Rows above 100 % are the driver's garbage."""
     rows = device.utilization_samples
     if max(map(_percent, rows), default=0) > FULL:
@@ -116,18 +134,19 @@ def _by_time(pid: int, starts: list[int], samples: Iterable[UtilizationSample], 
 
 
 def accounted(device: DeviceReading, interval: EnergyInterval, before: Iterable[Key],
-              sampled: Mapping[Key, int]) -> dict[Key, int]:
-    """Busy time, in percent x looks, of the processes that came and went unseen by samples, from the driver's accounting.
-    That is a mean over a whole life, so it serves for those whose life was within the interval. One of which the driver tells
-    late, after the interval in which it ended, has no part in this one."""
+              sampled: Mapping[Key, int], *, row_a_look: bool) -> dict[Key, int]:
+    """Busy time, in the unit of ``busy_by_process``, of the processes that came and went unseen by samples, from the driver's
+    accounting. That is a mean over a whole life, so it serves for those whose life was within the interval. One of which the
+    driver tells late, after the interval in which it ended, has no part in this one."""
     seen = {*before, *sampled}
     from_us, elapsed_ns = (interval.start_utc_ns - _SLACK_NS) // 1_000, interval.elapsed_ns
+    rows = elapsed_ns * LOOKS_PER_S if row_a_look else _means(device.utilization_samples) * NS_PER_S     # x ns
     return {
-        (use.pid, use.start_ticks): _looks_busy(use, elapsed_ns)
+        (use.pid, use.start_ticks): _busy(use, elapsed_ns, rows)
         for use in device.accounting if (use.pid, use.start_ticks) not in seen
         and 0 < use.sm_percent <= FULL and use.started_us + use.running_ms * 1_000 >= from_us
     }
 
 
-def _looks_busy(use: AccountingUse, elapsed_ns: int) -> int:
-    return max(1, use.sm_percent * min(use.running_ms, elapsed_ns // 1_000_000) * LOOKS_PER_S // 1_000)
+def _busy(use: AccountingUse, elapsed_ns: int, rows: int) -> int:
+    return max(1, use.sm_percent * min(use.running_ms * NS_PER_MS, elapsed_ns) * rows // (elapsed_ns * NS_PER_S))

@@ -1,6 +1,6 @@
 """How far a sampled share may be off: the 95 % half-width of each workload's share over the last ten minutes.
 
-The driver looks about six times a second who is running. A share p told by n looks is off by about 1.96 x sqrt(p(1-p)/n),
+The driver looks five or six times a second who is running. A share p told by n looks is off by about 1.96 x sqrt(p(1-p)/n),
 95 times of 100. p and n are taken with two looks for and two against added (Agresti and Coull), because the plain formula
 says 0 for a workload that was never or always seen. Looks that found a mixture are counted as if they had found one process:
 the figure is then larger than need be, never smaller.
@@ -58,6 +58,10 @@ class ShareError:
                 if not self._busy[workload]:
                     del self._busy[workload]
             self._looks -= counted[0]
+
+    def told(self, workload: Workload) -> bool:
+        """Whether a look in the window found the workload on a device that others were on too."""
+        return workload in self._busy
 
     def half_width(self, workload: Workload) -> float | None:
         """0 .. 1; None where no look was taken, and so nothing is known."""

@@ -155,6 +155,15 @@ def test_two_at_once_share_as_they_worked(played: Played) -> None:
     assert other_j / (one_j + other_j) == pytest.approx(percents["other"] / sum(percents.values()), abs=0.005)
 
 
+def test_how_sure_a_share_is_follows_from_the_drivers_looks(played: Played) -> None:
+    """Five looks a second for the 20 s of the two, with two for and two against: 0.15 of about 104."""
+    errors = {status.workload[0]: status.share_error_ratio for status in played.seen[118].workloads}
+    assert errors["other"] == pytest.approx(1.96 * (0.165 * 0.835 / (DRIVERS_LOOKS + 4)) ** 0.5, rel=0.1)
+    assert errors["one"] == pytest.approx(errors["other"], rel=0.01)
+    alone = {status.workload[0]: status.share_error_ratio for status in played.seen[140].workloads}
+    assert alone["parked"] == 0                          # others shared the card two minutes before, it did not
+
+
 def test_who_is_parked_gets_what_contexts_add_and_no_more(played: Played) -> None:
     """Its first reading has a row of 1 %, below the threshold of 5 %: that one and those of the 5 s after it are ``underused``,
     and each tells of the second that ends with it."""

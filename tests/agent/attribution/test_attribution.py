@@ -252,11 +252,20 @@ def test_work_of_a_process_never_seen_is_nobodys_by_name() -> None:
 
 
 def test_accounting_names_a_process_between_two_samples() -> None:
+    """Half a second at 100 %, beside one that was at 100 % for all of it: where a row is the mean of the second."""
     watch = Watch(attribution(p1="a", p3="c"))
-    lives = (watch.life(3, 500, 100),)            # half a second at 100 %: three looks
+    lives = (watch.life(3, 500, 100),)
+    shares = watch.second(90_000, processes=uses(1), utilization_samples=watch.rows((1, 100)), accounting=lives)
+    assert energies(shares) == {"a": 60_000, "c": 30_000}
+    assert methods(shares) == {"a": "sampled", "c": "accounting"}
+
+
+def test_where_a_row_is_a_look_half_a_second_is_three_of_them() -> None:
+    watch = Watch(attribution(p1="a", p3="c"))
+    watch.second(1_000, processes=uses(1), utilization_samples=watch.rows((1, 100), (1, 100)))     # so it is known
+    lives = (watch.life(3, 500, 100),)
     shares = watch.second(100_000, processes=uses(1), utilization_samples=watch.rows((1, 100)), accounting=lives)
     assert energies(shares) == {"a": 25_000, "c": 75_000}
-    assert methods(shares) == {"a": "sampled", "c": "accounting"}
 
 
 def test_accounting_alone_does_not_outbid_those_of_whom_nothing_is_told() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from agent.attribution.holding import accounted, busy_by_process, keys_of, looks, presence
+import pytest
+
+from agent.attribution.holding import accounted, busy_by_process, has_row_a_look, keys_of, looks, presence
 from agent.attribution.known_processes import Key
 from agent.model import AccountingUse, ProcessUse, UtilizationSample
+from agent.units import NS_PER_S
 from tests.agent.records import BOOT_NS, NOON_NS, device, interval
 
 UTC_US = interval(0).end_utc_ns // 1_000
@@ -64,7 +67,17 @@ def test_rows_of_a_reused_pid_go_by_their_time() -> None:
 
 def test_looks_are_counted_once_however_many_rows_they_leave() -> None:
     rows = [UtilizationSample(pid, 10**9 + look * 166_667, 10) for look in range(6) for pid in (1, 2, 3)]
-    assert looks(rows) == 6
+    assert looks(rows, NS_PER_S, row_a_look=has_row_a_look(rows)) == 6
+
+
+def test_a_mean_of_looks_stands_for_those_that_found_somebody() -> None:
+    """As an H100 tells: one row a process, 60 + 20 % of five looks a second; joined over two readings it is two rows."""
+    rows = [UtilizationSample(1, 10**9, 60), UtilizationSample(2, 10**9 - 400_000, 20)]
+    assert not has_row_a_look(rows)
+    assert looks(rows, NS_PER_S, row_a_look=False) == 4
+    assert looks(rows, 10 * NS_PER_S, row_a_look=False) == 40
+    assert looks(rows * 2, 2 * NS_PER_S, row_a_look=False) == 8
+    assert looks([UtilizationSample(1, 10**9, 0)], NS_PER_S, row_a_look=False) == 0
 
 
 def test_accounting_tells_of_those_that_came_and_went_unseen() -> None:
@@ -72,5 +85,18 @@ def test_accounting_tells_of_those_that_came_and_went_unseen() -> None:
     lives = (AccountingUse(1, 11, now_us, 500, 80, None), AccountingUse(2, 22, now_us, 500, 80, None),
              AccountingUse(3, 33, now_us, 500, 80, None), AccountingUse(4, 44, now_us - 89_000_000, 90_000, 50, None))
     one = device(BOOT_NS, accounting=lives)
-    found = accounted(one, interval(0), before=[(2, 22)], sampled={(3, 33): 5})
+    found = accounted(one, interval(0), before=[(2, 22)], sampled={(3, 33): 5}, row_a_look=True)
     assert found == {(1, 11): 80 * 3, (4, 44): 50 * 6}       # 0.5 s are three looks; a life is cut to the interval
+    found = accounted(one, interval(0), before=[(2, 22)], sampled={(3, 33): 5}, row_a_look=False)
+    assert found == {(1, 11): 40, (4, 44): 50}               # as means over the interval's second
+
+
+@pytest.mark.parametrize(("rows_each", "row_a_look"), [(6, True), (1, False)])
+def test_a_short_life_weighs_the_same_whichever_way_the_driver_tells_of_the_others(rows_each: int, row_a_look: bool) -> None:
+    """80 % for a second beside 40 % for half of one: 4 to 1."""
+    rows = [row(1, 80, 1 - (n + 1) / 6) for n in range(rows_each)]
+    life = AccountingUse(7, 77, NOON_NS // 1_000 + 100_000, 500, 40, None)
+    one = device(BOOT_NS, utilization_samples=tuple(rows), accounting=(life,))
+    sampled = busy(*rows, now=((1, 1),))
+    found = accounted(one, interval(0), before=[(1, 1)], sampled=sampled, row_a_look=row_a_look)
+    assert sampled[1, 1] == 4 * found[7, 77]
