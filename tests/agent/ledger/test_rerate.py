@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ import pytest
 
 from agent.cli import main
 from agent.ledger.batch import Batch
-from agent.ledger.file import FILE_NAME
+from agent.ledger.file import FILE_NAME, transaction
 from agent.ledger.ledger import Ledger
 from agent.ledger.query import LedgerReader, open_for_reading
 from agent.ledger.rerate import Difference, Rerating
@@ -225,6 +226,32 @@ def test_a_workload_and_a_device_that_the_daemon_names_meanwhile_are_rated_too(t
     assert [(one.workload[0], one.booked_nano, one.rerated_nano) for one in differences] == [
         ("kronos", 96 * NANO, 192 * NANO), ("chat", 96 * NANO, 192 * NANO), ("late", NANO, 2 * NANO)]
     good_totals(state)
+
+
+def test_a_daemon_that_stops_between_two_hours_leaves_no_note_of_what_is_changed_after_it(tmp_path: Path) -> None:
+    """It stops after the first hour was rated again; the re-rating is killed before the third."""
+    state = state_of(tmp_path)
+    hours = 0
+    with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as db:
+
+        @contextmanager
+        def hour() -> Iterator[None]:
+            nonlocal hours
+            if hours == 2:
+                raise KeyboardInterrupt
+            with transaction(db):
+                yield
+            hours += 1
+            if hours == 1:
+                Ledger(state, END_NS).close()
+                assert (state / f"{FILE_NAME}.closed").exists()
+
+        with pytest.raises(KeyboardInterrupt):
+            Rerating(db, pricing(tariff(tmp_path, "double = 2"), ())).write(START_NS, END_NS, END_NS, hour)
+    again = Ledger(state, END_NS)
+    assert again.set_aside is None
+    assert again.totals.cost_nano[UUID, KRONOS, "energy", "CNY"] == (96 + 2 * 4) * NANO
+    again.close()
 
 
 def test_a_damaged_row_is_not_rated_and_the_sentence_says_what_to_do(
