@@ -37,7 +37,9 @@ from agent.ledger.log_check import is_log_damaged
 from agent.ledger.replacement import finish_replacement, write_replacement
 from agent.ledger.rescue import Backfill, proven_tables
 from agent.ledger.schema import migrate
+from agent.ledger.seal import require_good_names
 from agent.ledger.standing import WRONG_CONTENT, Standing, count_corrections, read_standing
+from agent.ledger.totals import require_room
 from agent.ledger.write import Interned, is_committed, write_batch
 from agent.model import FOREVER_NS, Totals, Workload
 from agent.pricing.host_cost import HostState
@@ -204,8 +206,12 @@ class Ledger:
         db.execute("BEGIN IMMEDIATE")
         try:
             known = is_committed(db, batch)
-            corrections = count_corrections(db)
+            corrected = count_corrections(db) != self._standing.corrections
+            if corrected:                        # by a re-rating beside: what it wrote to is taken up only where it is good
+                require_good_names(db)
+                self._load(db)
             if not known:
+                require_room(self._standing.totals, batch)
                 write_batch(db, self._interned, batch, utc_ns)
             db.execute("COMMIT")
         except BaseException as error:
@@ -214,7 +220,7 @@ class Ledger:
             if isinstance(error, WRONG_CONTENT):             # sqlite3 could not read a text of the file, or it holds nonsense
                 raise sqlite3.DatabaseError(f"malformed: {error!r}") from error
             raise
-        if known or corrections != self._standing.corrections:
+        if known:
             self._load(db)
         else:
             self._standing.add(batch)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from agent.errors import LedgerError
 from agent.ledger.at_rest import forget_at_rest
 from agent.ledger.file import transaction
 from agent.ledger.rerate_host import HostRerating, HostRow, PriceKey
@@ -40,6 +41,11 @@ GROUP BY start_ns, uuid, workload, currency, tariff, rate, price
 HAVING SUM(energy_mj) <> 0 OR SUM(gpu_ns) <> 0 OR SUM(cost_nano) <> 0
 ORDER BY start_ns, uuid, workload, currency, tariff, rate, price
 """
+
+# SQLite makes a floating point number of a sum that an integer does not hold.
+_TOO_LARGE: Final = (
+    "SELECT EXISTS (SELECT 1 FROM cost_total WHERE typeof(cost_nano) = 'real' OR typeof(credit_nano) = 'real') "
+    "OR EXISTS (SELECT 1 FROM state_cost WHERE typeof(cost_nano) = 'real')")
 
 
 class _Net(Struct, frozen=True):
@@ -95,7 +101,8 @@ class Rerating:
     def write(self, from_ns: int, to_ns: int, utc_ns: int,
               within: Callable[[], contextlib.AbstractContextManager[None]] | None = None) -> list[Difference]:
         """Add the corrections, an hour of the period a transaction (``within`` begins and ends one); what they changed. One
-        that is interrupted is finished by doing it again. Raises DatabaseError where an hour is not what was written."""
+        that is interrupted is finished by doing it again. Raises DatabaseError where an hour, or a total, is not what was
+        written, and LedgerError where a total would be larger than the ledger holds."""
         run: int | None = None
         for start_ns, end_ns in self._slices(from_ns, to_ns):
             with within() if within is not None else transaction(self._db):
@@ -103,12 +110,14 @@ class Rerating:
                 require_good(self._db, start_ns, end_ns)
                 rows = self._corrections(start_ns, end_ns)
                 if rows:
+                    touched = _touched(rows)
+                    touched.require_good(self._db)
                     if run is None:
                         run = self._db.execute("INSERT INTO correction_run (utc_ns, from_ns, to_ns, rows) VALUES (?, ?, ?, 0)",
                                                (utc_ns, from_ns, to_ns)).lastrowid
                     self._db.execute("UPDATE correction_run SET rows = rows + ? WHERE id = ?", (len(rows), run))
                     self._add(rows)
-                    self._seal(rows)
+                    touched.seal(self._db)
         self._forget_at_rest()
         return self._differences()
 
@@ -226,15 +235,9 @@ class Rerating:
         self._db.executemany(ADD_COST, [(*key, max(0, nano), max(0, -nano), 0) for key, nano in costs.items()])
         self._db.executemany(ADD_STATE_COST, [(uuid, workload, "unknown", currency, nano)
                                               for (uuid, workload, _, currency), nano in costs.items() if nano > 0])
-
-    def _seal(self, rows: list[tuple[_Net, int]]) -> None:
-        touched = Touched()
-        touched.add("correction_run", [()])
-        for table in ("correction", "summary"):
-            touched.add(table, {(net.start_ns,) for net, _ in rows})
-        for table in ("cost_total", "state_cost"):
-            touched.add_totals(table, {(net.uuid, net.workload) for net, _ in rows})
-        touched.seal(self._db)
+        if self._db.execute(_TOO_LARGE).fetchone()[0]:
+            raise LedgerError("a total would pass 9.22e9 of its currency, which is the most that a ledger holds; "
+                              "nothing of this hour is written")
 
     def _sum(self, net: _Net, column: int) -> None:
         self._sums.setdefault((net.workload, net.currency), [0, 0])[column] += net.cost_nano
@@ -249,6 +252,16 @@ def _host_net(row: HostRow) -> _Net:
     return _Net(start_ns=row.start_ns, uuid=row.uuid, workload=row.workload, currency=row.currency, tariff=row.tariff,
                 rate=row.rate, price=row.price, energy_mj=0, gpu_ns=0, cost_nano=row.cost_nano, emissions_ug=0,
                 span_ns=row.span_ns, component="host")
+
+
+def _touched(rows: list[tuple[_Net, int]]) -> Touched:
+    touched = Touched()
+    touched.add("correction_run", [()])
+    for table in ("correction", "summary"):
+        touched.add(table, {(net.start_ns,) for net, _ in rows})
+    for table in ("cost_total", "state_cost"):
+        touched.add_totals(table, {(net.uuid, net.workload) for net, _ in rows})
+    return touched
 
 
 def _price(charge: Charge) -> tuple[str, str, str, str]:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from agent.ledger.at_rest import Tables
 from agent.ledger.damaged import UNREADABLE, Damaged, is_described, mended, readable, reading
 from agent.ledger.file import SMALLEST_BYTES, Beside
-from agent.ledger.seal import BY_NAME, Touched, broken_slices, seal_all
+from agent.ledger.seal import BY_NAME, Touched, broken_slices
 from agent.ledger.write import ADD_CORRECTION, ADD_SUMMARY, ADD_USAGE
 from agent.model import FOREVER_NS
 
@@ -142,14 +142,14 @@ class Backfill:
         known = dict(db.execute("SELECT id, tags FROM workload").fetchall())
         for rows, lost, until_ns, unread in _spans(old, table, next_ns, known):
             with beside.transaction():
-                touched = Touched()
-                _add(db, table, rows, touched)
-                touched.seal(db)
+                touched = _touched(table, rows)
+                touched.require_good(db)
+                _add(db, table, rows)
                 if until_ns == FOREVER_NS:
                     db.execute("DELETE FROM mark WHERE name = ?", (mark,))
                 else:
                     db.execute("UPDATE mark SET value = ? WHERE name = ?", (until_ns, mark))
-                seal_all(db, ["mark"])
+                touched.seal(db)
             self._rows += len(rows)
             self._lost += lost
             self._unread = self._unread or unread
@@ -221,7 +221,18 @@ def _proven_rows(source: sqlite3.Connection, old: Path, table: str, starts: list
     return rows, lost
 
 
-def _add(db: sqlite3.Connection, table: str, rows: list[Row], touched: Touched) -> None:
+def _touched(table: str, rows: list[Row]) -> Touched:
+    touched = Touched()
+    touched.add("mark", [()])
+    touched.add(table, {(row[0],) for row in rows})
+    touched.add("summary", {(row[0],) for row in rows})
+    touched.add("device", {(row[1],) for row in rows})
+    for totals in ("workload_total", "cost_total"):
+        touched.add_totals(totals, {(row[1], row[2]) for row in rows})
+    return touched
+
+
+def _add(db: sqlite3.Connection, table: str, rows: list[Row]) -> None:
     """Rows, what the summary has of them, and that much less in the openings."""
     summary: dict[tuple[int, int, str], list[int]] = {}
     works: dict[tuple[str, int], list[int]] = {}
@@ -247,8 +258,3 @@ def _add(db: sqlite3.Connection, table: str, rows: list[Row], touched: Touched) 
     db.executemany(_LESS_WORK, [(*amounts, *key) for key, amounts in works.items()])
     db.executemany(_LESS_COST, [(nano, *key) for key, nano in costs.items()])
     db.executemany(_LESS_DEVICE, [(*amounts, uuid) for uuid, amounts in devices.items()])
-    touched.add(table, {(row[0],) for row in rows})
-    touched.add("summary", {(start_ns,) for start_ns, _, _ in summary})
-    touched.add("device", {(uuid,) for uuid in devices})
-    touched.add_totals("workload_total", works)
-    touched.add_totals("cost_total", {key[:2] for key in costs})

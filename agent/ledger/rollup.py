@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from agent.calendar.periods import Period, period_at
 from agent.ledger.file import Beside, transaction
-from agent.ledger.seal import install, require_good, seal_all, seal_span
+from agent.ledger.seal import Touched, install, require_good, seal_span
 from agent.ledger.write import ADD_CORRECTION, ADD_SUMMARY, ADD_USAGE
 from agent.units import NS_PER_HOUR, NS_PER_S
 
@@ -84,20 +84,22 @@ def roll_up(db: sqlite3.Connection, zone: ZoneInfo, keep_quarter_hours_ns: int, 
     takes up a few of them (``within`` begins and ends one). Raises DatabaseError where one of them is not what was written:
     damage is not summed up, and sealed, as if it were good."""
     install(db)
-    rolled = 0
+    rolled, marks = 0, Touched()
+    marks.add("mark", [()])
     for mark, keep_ns, span_at in (
             ("hours_until_ns", keep_quarter_hours_ns, hour_at), ("days_until_ns", keep_hours_ns, day_at)):
         spans = _spans(db, mark, now_ns - keep_ns, zone, span_at)
         span = next(spans, None)
         while span is not None:
             with within() if within is not None else transaction(db):
+                marks.require_good(db)
                 rows = 0
                 while span is not None and rows < _ROWS:
                     rows += _roll_up_span(db, *span, whole=span_at is day_at)
                     db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?)", (mark, span[1]))
                     rolled += 1
                     span = next(spans, None)
-                seal_all(db, ["mark"])
+                marks.seal(db)
             if stop():
                 return rolled
     return rolled

@@ -121,6 +121,12 @@ def broken(db: sqlite3.Connection, tables: Iterable[str] = SEALED, span_ns: tupl
             yield f"{_place(table, found)} is not what was written"
 
 
+def require_good_names(db: sqlite3.Connection) -> None:
+    """Raise DatabaseError where a name or a total is not what was written."""
+    for fault in broken(db, BY_NAME):
+        raise sqlite3.DatabaseError(f"malformed: {fault}")
+
+
 def require_good(db: sqlite3.Connection, start_ns: int, end_ns: int) -> None:
     """Raise DatabaseError where the rows over time that begin in [start, end) are not what was written."""
     for fault in broken(db, BY_TIME, (start_ns, end_ns)):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
+from agent.errors import LedgerError
 from agent.ledger.batch import WASTE_STATES, Batch
 from agent.model import Totals, Workload
 
-_K = TypeVar("_K")
 _LARGEST: Final = 2**63              # what a column of the ledger holds
-
 
 
 def load_workloads(db: sqlite3.Connection) -> dict[Workload, int]:
@@ -62,34 +61,53 @@ def load_totals(db: sqlite3.Connection, workloads: Mapping[Workload, int]) -> To
 
 def added(totals: Totals, batch: Batch) -> Totals:
     """The totals after a batch: the same sums that its transaction just made."""
-    state_cost_nano = _sum(totals.state_cost_nano, batch.state_costs)
-    return Totals(
-        device_energy_mj=_sum(totals.device_energy_mj, {u: s[0] for u, s in batch.devices.items()}, batch.names),
-        device_gap_ns=_sum(totals.device_gap_ns, {u: s[1] for u, s in batch.devices.items()}, batch.names),
-        device_unpriced_mj=_sum(totals.device_unpriced_mj, {u: s[2] for u, s in batch.devices.items()}, batch.names),
-        device_state_ns=_sum(totals.device_state_ns, batch.states),
-        energy_mj=_sum(totals.energy_mj, {k: s[0] for k, s in batch.workloads.items()}),
-        gpu_ns=_sum(totals.gpu_ns, {k: s[1] for k, s in batch.workloads.items()}),
-        emissions_ug=_sum(totals.emissions_ug, {k: s[2] for k, s in batch.workloads.items()}),
-        cost_nano=_sum(totals.cost_nano, {k: s[0] for k, s in batch.costs.items()}),
-        credit_nano=_sum(totals.credit_nano, {k: s[1] for k, s in batch.costs.items() if s[1]}),
-        waste_nano=_waste(state_cost_nano),
-        state_gpu_ns=_sum(totals.state_gpu_ns, {k: s[0] for k, s in batch.state_use.items()}),
-        state_energy_mj=_sum(totals.state_energy_mj, {k: s[1] for k, s in batch.state_use.items()}),
-        state_cost_nano=state_cost_nano,
-    )
+    sums = {field: _sum(getattr(totals, field), part) for field, part in _parts(batch).items()}
+    for uuid in batch.names:
+        for field in ("device_energy_mj", "device_gap_ns", "device_unpriced_mj"):
+            sums[field].setdefault(uuid, 0)
+    return Totals(**sums, waste_nano=_waste(sums["state_cost_nano"]))
+
+
+def require_room(totals: Totals, batch: Batch) -> None:
+    """Raise LedgerError where a batch would take a total past what a column holds: SQLite would make a floating point number
+    of it, and say nothing."""
+    for field, part in _parts(batch).items():
+        total = getattr(totals, field)
+        for key, amount in part.items():
+            if total.get(key, 0) + amount >= _LARGEST:
+                of = key if isinstance(key, tuple) else (key,)
+                place = " ".join("/".join(filter(None, name)) if isinstance(name, tuple) else name for name in of)
+                raise LedgerError(
+                    f"{field} of {place} would be {total.get(key, 0) + amount}, and {_LARGEST - 1} is the most that a ledger "
+                    "holds; stop the agent and move the ledger away: the counters begin anew without it")
+
+
+def _parts(batch: Batch) -> dict[str, dict[Any, int]]:
+    """What a batch adds, by the totals' field."""
+    return {
+        "device_energy_mj": {u: s[0] for u, s in batch.devices.items()},
+        "device_gap_ns": {u: s[1] for u, s in batch.devices.items()},
+        "device_unpriced_mj": {u: s[2] for u, s in batch.devices.items()},
+        "device_state_ns": batch.states,
+        "energy_mj": {k: s[0] for k, s in batch.workloads.items()},
+        "gpu_ns": {k: s[1] for k, s in batch.workloads.items()},
+        "emissions_ug": {k: s[2] for k, s in batch.workloads.items()},
+        "cost_nano": {k: s[0] for k, s in batch.costs.items()},
+        "credit_nano": {k: s[1] for k, s in batch.costs.items() if s[1]},
+        "state_gpu_ns": {k: s[0] for k, s in batch.state_use.items()},
+        "state_energy_mj": {k: s[1] for k, s in batch.state_use.items()},
+        "state_cost_nano": batch.state_costs,
+    }
 
 
 def _waste(state_cost_nano: Mapping[tuple[str, Workload, str, str], int]) -> dict[tuple[str, Workload, str, str], int]:
     return {key: nano for key, nano in state_cost_nano.items() if key[2] in WASTE_STATES}
 
 
-def _sum(total: Mapping[_K, int], part: Mapping[_K, int], present: Iterable[_K] = ()) -> dict[_K, int]:
+def _sum(total: Mapping[Any, int], part: Mapping[Any, int]) -> dict[Any, int]:
     summed = dict(total)
     for key, value in part.items():
         summed[key] = summed.get(key, 0) + value
-    for key in present:
-        summed.setdefault(key, 0)
     return summed
 
 

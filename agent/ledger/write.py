@@ -76,7 +76,9 @@ def write_batch(db: sqlite3.Connection, interned: Interned, batch: Batch, utc_ns
         "INSERT INTO session VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET sequence = excluded.sequence, "
         "committed_ns = excluded.committed_ns",
         [(session, sequence, utc_ns) for session, sequence in batch.sequences.items()])
-    db.execute("DELETE FROM session WHERE committed_ns < (SELECT MAX(committed_ns) FROM session) - ?", (SESSION_KEPT_NS,))
+    # Never one of this batch, whatever a clock that was wrong has written: it may be repeated.
+    db.execute(f"DELETE FROM session WHERE committed_ns < ? AND session NOT IN ({', '.join('?' * len(batch.sequences))})",  # noqa: S608 - question marks
+               (utc_ns - SESSION_KEPT_NS, *batch.sequences))
     db.executemany(
         "INSERT INTO device (uuid, name, meter, calibration) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
         "name = excluded.name, meter = COALESCE(excluded.meter, meter), "

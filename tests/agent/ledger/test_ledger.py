@@ -22,7 +22,7 @@ from agent.ledger.ledger import FILE_NAME, Ledger
 from agent.ledger.query import LedgerReader
 from agent.model import Charge, Totals, Workload
 from agent.pricing.pricing import BUCKET_NS
-from agent.units import NS_PER_S
+from agent.units import NS_PER_HOUR, NS_PER_S
 from tests.agent.records import KEYS, NOON_NS, UUID, interval
 from tests.faultfs import ticks
 
@@ -95,6 +95,36 @@ def test_a_batch_that_repeats_a_committed_tick_in_part_is_refused_whole(tmp_path
         ledger.commit(batch(1, 2), NOON_NS)
     assert ledger.totals.device_energy_mj == {UUID: 1_400}
     ledger.close()
+
+
+def test_a_clock_that_was_once_wrong_does_not_have_a_tick_counted_twice(tmp_path: Path) -> None:
+    """A commit in 2099, then the right time again: a repeated batch is still known."""
+    ledger = Ledger(tmp_path, NOON_NS)
+    ledger.commit(batch(0, session="in 2099"), NOON_NS + 73 * 365 * 24 * NS_PER_HOUR)
+    again = batch(1)
+    ledger.commit(again, NOON_NS)
+    ledger.commit(again, NOON_NS)
+    assert ledger.totals.device_energy_mj == {UUID: 2 * 700}
+    ledger.close()
+
+
+@pytest.mark.parametrize("component", ["energy", "hardware"])
+def test_an_amount_that_the_ledger_cannot_hold_is_refused_and_nothing_is_lost(tmp_path: Path, component: str) -> None:
+    """2^62 twice is one too many for 64 bits; what stands stays, to the next start and beyond."""
+    ledger = Ledger(tmp_path, NOON_NS)
+    ledger.commit(batch(0, charges=(charge(2**62, component),)), NOON_NS)
+    before = ledger.totals
+    for cost_nano in (2**62, 2**70):
+        with pytest.raises(LedgerError, match=f"of {UUID} kronos/quant/kronos-base/1.0 .* is the most that a ledger holds"):
+            ledger.commit(batch(1, charges=(charge(cost_nano, component),)), NOON_NS)
+    assert ledger.totals == before
+    ledger.commit(batch(2, charges=(charge(2**62 - 1, component),)), NOON_NS)
+    live = ledger.totals
+    assert live.cost_nano[UUID, KRONOS, component, "CNY"] == 2**63 - 1
+    ledger.close()
+    loaded, again = reopened(tmp_path)
+    assert (loaded, again.set_aside) == (live, None)
+    again.close()
 
 
 def test_waste_is_the_cost_of_states_that_waste(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -14,10 +15,13 @@ from agent.ledger.at_rest import forget_at_rest, tables_of, write_at_rest
 from agent.ledger.file import FILE_NAME, Beside, SetAsideError, fault_of, identity
 from agent.ledger.ledger import Ledger
 from agent.ledger.query import open_for_reading
+from agent.ledger.rerate import Rerating
 from agent.ledger.rescue import Backfill
+from agent.ledger.rollup import roll_up
 from agent.ledger.seal import install
 from agent.ledger.verify import verify
 from agent.pricing.pricing import BUCKET_NS
+from agent.units import NS_PER_HOUR
 from tests.agent.ledger.test_ledger_damage import fall
 from tests.agent.priced import book, instant_ns, pricing, tariff
 
@@ -209,3 +213,53 @@ def test_a_fault_of_a_file_that_is_gone_by_now_is_no_fault_of_the_new_one(state:
     ledger.give_up("damaged", START_NS, looked_at)
     assert ledger.set_aside == first
     ledger.close()
+
+
+def raise_a_total(state: Path) -> None:
+    """A bit of a total that nobody sealed again: a credit of 2^40 nano-units on the energy of each workload."""
+    with closing(sqlite3.connect(state / FILE_NAME)) as db, db:
+        db.execute("UPDATE cost_total SET credit_nano = credit_nano | (1 << 40) WHERE component = 'energy'")
+
+
+def test_a_damaged_total_is_not_sealed_as_good_by_a_re_rating(state: Path, tmp_path: Path) -> None:
+    raise_a_total(state)
+    fault = fault_of(state / FILE_NAME)
+    assert fault is not None
+    with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as db, pytest.raises(
+            sqlite3.DatabaseError, match=r"cost_total of .* is not what was written"):
+        Rerating(db, pricing(tariff(tmp_path, "double = 2"), ())).write(START_NS, START_NS + BUCKET_NS, START_NS)
+    assert fault_of(state / FILE_NAME) == fault
+
+
+def test_a_damaged_total_is_not_sealed_as_good_by_rows_that_go_over(state: Path) -> None:
+    ledger = Ledger(state, START_NS)
+    ledger.give_up("found beside", START_NS)             # a new file, and the rows of this one are still to come
+    raise_a_total(state)
+    fault = fault_of(state / FILE_NAME)
+    with pytest.raises(sqlite3.DatabaseError, match=r"cost_total of .* is not what was written"):
+        Backfill(state / FILE_NAME)()
+    assert fault is not None
+    assert fault_of(state / FILE_NAME) == fault
+    ledger.close()
+
+
+def test_a_damaged_mark_is_not_sealed_as_good_by_a_roll_up(state: Path) -> None:
+    with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as db:
+        db.execute("INSERT INTO mark VALUES ('hours_until_ns', 5)")
+        with pytest.raises(sqlite3.DatabaseError, match="mark is not what was written"):
+            roll_up(db, ZoneInfo("UTC"), 0, 0, START_NS + 90 * 24 * NS_PER_HOUR)
+    assert fault_of(state / FILE_NAME) == "malformed: mark is not what was written"
+
+
+def test_a_running_daemon_does_not_take_up_a_damaged_total_with_a_correction(state: Path, tmp_path: Path) -> None:
+    """Nor with a commit of another device, which looks at its own totals only: the file is set aside, no counter shows it."""
+    running = Ledger(state, START_NS)
+    before = running.totals
+    with closing(sqlite3.connect(state / FILE_NAME, isolation_level=None)) as db:
+        Rerating(db, pricing(tariff(tmp_path, "double = 2"), ())).write(START_NS, START_NS + BUCKET_NS, START_NS)
+    raise_a_total(state)
+    book(running, pricing(tariff(tmp_path, "flat = 1")), START_NS, 1, session="later", uuid="GPU-other")
+    assert running.set_aside is not None
+    assert running.totals.credit_nano == before.credit_nano
+    running.close()
+    assert good(state)
