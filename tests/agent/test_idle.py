@@ -91,6 +91,12 @@ def test_falls_rung_by_rung_to_the_busiest_of_the_last_seconds() -> None:
     assert seen == ["active"] * hold_s + ["underused", "parked", "parked"]
 
 
+def test_who_has_left_is_not_held_for_and_who_comes_begins_anew() -> None:
+    """The interval at whose end nobody is there any more is still its holder's; from then on the device is nobody's."""
+    seen = states([reading(0, device(0.9)), reading(1, device(0.0, ())), reading(2, device(0.0, ())), reading(3, device(0.0))])
+    assert seen == ["active", "active", "unallocated", "parked"]
+
+
 @pytest.mark.parametrize(("at_s", "boot_id"), [(3, "boot-2"), (0.5, "boot-1")])
 def test_nothing_is_remembered_across_a_boot_or_a_clock_that_steps_back(at_s: float, boot_id: str) -> None:
     judge = IdleJudge(Idle())

@@ -177,7 +177,7 @@ def test_who_is_parked_gets_what_contexts_add_and_no_more(played: Played) -> Non
     assert 4.9 < states_s["underused"] < 6.1
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 20), (150, 163)])
+@pytest.mark.parametrize(("first", "last"), [(0, 20), (120, 123), (145, 163)])
 def test_time_and_energy_of_nobody_are_unallocated(played: Played, first: int, last: int) -> None:
     seconds = played.at_s(last) - played.at_s(first)
     assert played.states_s(first, last) == {"unallocated": pytest.approx(seconds, abs=1e-6)}
