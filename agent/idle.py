@@ -4,7 +4,8 @@ A reading alone flickers: utilization is a share of the driver's last sample per
 process rests between two batches. So the most that the buffered samples since the reading before show counts, and a
 device keeps the busiest state that it was seen in during the last ``HOLD_NS``: up at once, down only when nothing
 higher was seen for that long. That is for a holder that rests: a device that nobody was on at two readings in a row is
-``unallocated``, and whoever comes next begins anew. What cannot be told is ``unknown`` at once, and nothing is carried across it.
+``unallocated``, and whoever comes next begins anew. What cannot be told is ``unknown`` at once, and nothing is carried across
+it.
 
 Parked is judged against *context power*, what the device draws with contexts open and nothing running, where that has
 been learned. A device that is held, shows no use and draws far more than that is in use after all (the driver's counter
