@@ -56,6 +56,7 @@ class Ledger:
         proves; ``set_aside`` then has the new name, and the log says what went over.
         """
         self.path = state_dir / FILE_NAME
+        self._state_dir = state_dir
         self.set_aside: Path | None = None
         self.kept_aside = 0                      # damaged ledgers in the directory
         self._connection: sqlite3.Connection | None = None
@@ -240,7 +241,9 @@ class Ledger:
 
     def _open(self, at_rest: AtRest | None = None) -> None:
         proven = self._compare(at_rest) if at_rest is not None else False
-        if self._read is None and not proven:
+        if self._read is not None:
+            self._see_that_the_file_is_there()
+        elif not proven:
             refuse_empty(self.path)
             if is_log_damaged(self.path):
                 raise sqlite3.DatabaseError("malformed: its log has a bad frame with commits behind it, which are lost")
@@ -280,22 +283,27 @@ class Ledger:
     def _see_that_the_file_is_there(self) -> None:
         """A file that was removed under the open connection would take commits and keep none: begin it, and the lock,
         anew. Raises LedgerError where another file stands in its place."""
-        if self._connection is None:
-            return
         try:
             if identity(self.path) == self._identity:
                 return
         except FileNotFoundError:
             self._disconnect()
-            lock = take_directory(self.path.parent)
-            os.close(self._lock)
-            self._lock = lock
-            leave_address(lock, self._address)
+            self._see_that_the_lock_is_there()
             write_replacement(self.path, self._standing)
             finish_replacement(self.path)
+            self._identity = identity(self.path)
             log.error("%s was removed: begun anew, counters go on from the totals in memory, reports begin anew", self.path)
             return
         raise LedgerError(f"{self.path}: another file stands here than the one that was opened; restart to go on with it")
+
+    def _see_that_the_lock_is_there(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._lock), (self._state_dir / "lock").stat()):
+                return
+        lock = take_directory(self._state_dir)
+        os.close(self._lock)
+        self._lock = lock
+        leave_address(lock, self._address)
 
     def look_around(self) -> None:
         """Count the damaged ledgers again: somebody may have taken one away."""
@@ -315,6 +323,7 @@ class Ledger:
             began = write_replacement(self.path, self._read, tables, aside.name)
             move_aside(self.path, aside)
         finish_replacement(self.path)
+        self._identity = identity(self.path)
         self.set_aside = aside
         self.look_around()
         log.error("%s is damaged (%s): set aside as %s, nothing deleted; %s. Keep that file for recovery",
