@@ -32,6 +32,12 @@ _DAMAGE: Final = frozenset({
 _DAMAGE_BELOW: Final = frozenset({sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS})
 
 
+def ledger_path(state_dir: Path) -> Path:
+    """Where the ledger of a directory is. Where its name is a link, that is where this leads: SQLite keeps the log there."""
+    path = state_dir / FILE_NAME
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path    # noqa: PTH114 - False where we may not look
+
+
 def take_directory(state_dir: Path) -> int:
     """Take the directory for this process alone; a descriptor that holds it. It goes with the process, however that ends."""
     try:

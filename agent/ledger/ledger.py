@@ -20,7 +20,6 @@ from agent.errors import LedgerError
 from agent.ledger.at_rest import AtRest, forget_at_rest, read_at_rest, tables_of, unchanged, write_at_rest
 from agent.ledger.batch import Batch, CostKey
 from agent.ledger.file import (
-    FILE_NAME,
     SEAL_CHECK_MAX_BYTES,
     aside_of,
     check_content,
@@ -29,6 +28,7 @@ from agent.ledger.file import (
     identity,
     is_damage,
     leave_address,
+    ledger_path,
     move_aside,
     refuse_empty,
     take_directory,
@@ -55,7 +55,7 @@ class Ledger:
         A file that is found damaged is renamed to ``ledger.sqlite3.corrupt-TIME`` and a new one begun, with what the old one
         proves; ``set_aside`` then has the new name, and the log says what went over.
         """
-        self.path = state_dir / FILE_NAME
+        self.path = ledger_path(state_dir)
         self._state_dir = state_dir
         self.set_aside: Path | None = None
         self.kept_aside = 0                      # damaged ledgers in the directory
@@ -268,11 +268,11 @@ class Ledger:
             return False
         if not unchanged(self.path, at_rest):
             raise sqlite3.DatabaseError("its bytes have changed since it was closed: by a bad disk, or by another program")
-        log_file = self.path.with_name(f"{FILE_NAME}-wal")
+        log_file = self.path.with_name(f"{self.path.name}-wal")
         if log_file.exists() and log_file.stat().st_size:
             stray = log_file.with_name(f"{log_file.name}.corrupt")
             log_file.replace(stray)
-            self.path.with_name(f"{FILE_NAME}-shm").unlink(missing_ok=True)
+            self.path.with_name(f"{self.path.name}-shm").unlink(missing_ok=True)
             log.warning("%s: not of the ledger as it was closed; moved to %s, the ledger goes on without it", log_file, stray)
         return True
 
