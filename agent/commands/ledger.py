@@ -13,7 +13,7 @@ from agent.config.config import load
 from agent.errors import UsageError
 from agent.files.inputs import is_file
 from agent.ledger.backup import back_up
-from agent.ledger.file import FILE_NAME
+from agent.ledger.file import ledger_path
 from agent.ledger.query import open_for_reading
 from agent.ledger.verify import verify
 
@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     config = load(options.config_file, {} if options.state_dir is None else {"state_dir": options.state_dir})
     with contextlib.closing(open_for_reading(config.state_dir)) as db:
-        status: int = options.act(db, config.state_dir / FILE_NAME, options)
+        status: int = options.act(db, ledger_path(config.state_dir), options)
     return status
 
 

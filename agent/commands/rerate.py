@@ -19,7 +19,7 @@ from agent.clock import SystemClock
 from agent.config.config import Config, load
 from agent.errors import FinOpsError, LedgerError, UsageError
 from agent.files.printable import printable
-from agent.ledger.file import FILE_NAME, Beside, SetAsideError, is_damage
+from agent.ledger.file import Beside, SetAsideError, is_damage, ledger_path
 from agent.ledger.query import open_for_reading, parse_instant
 from agent.ledger.rerate import Difference, Rerating, used_before
 from agent.model import FOREVER_NS
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--from {options.start} is not before --to {options.end}; the second date is not included")
     now_ns = SystemClock().utc_ns()
     written_ns = _written_until(config.state_dir, now_ns)
-    path = config.state_dir / FILE_NAME
+    path = ledger_path(config.state_dir)
 
     def rented(name: str) -> bool:
         return price_device(name, config.hardware, "").rented

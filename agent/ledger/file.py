@@ -32,6 +32,12 @@ _DAMAGE: Final = frozenset({
 _DAMAGE_BELOW: Final = frozenset({sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS})
 
 
+def ledger_path(state_dir: Path) -> Path:
+    """Where the ledger of a directory is. Where its name is a link, that is where this leads: SQLite keeps the log there."""
+    path = state_dir / FILE_NAME
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path    # noqa: PTH114 - False where we may not look
+
+
 def take_directory(state_dir: Path) -> int:
     """Take the directory for this process alone; a descriptor that holds it. It goes with the process, however that ends."""
     try:
@@ -102,6 +108,12 @@ class SetAsideError(sqlite3.OperationalError):
     """The ledger that a connection writes to has been set aside: what it would write belongs into the new one."""
 
 
+class InUseError(sqlite3.OperationalError):
+    """A ledger cannot be set aside yet: another connection is writing to it."""
+
+    sqlite_errorcode = sqlite3.SQLITE_BUSY
+
+
 class Beside:
     """A connection that writes beside the daemon's own, and only as long as its file is the ledger."""
 
@@ -117,9 +129,15 @@ class Beside:
     def transaction(self) -> Iterator[None]:
         """Raises SetAsideError, with nothing written."""
         with transaction(self.db):
-            if identity(self._path) != self._identity:
-                raise SetAsideError(f"{self._path} was set aside meanwhile")
+            self._require_the_ledger()
             yield
+            self._require_the_ledger()           # one that is too damaged to be locked is set aside without a lock
+
+    def _require_the_ledger(self) -> None:
+        with contextlib.suppress(FileNotFoundError):     # as while it is set aside
+            if identity(self._path) == self._identity:
+                return
+        raise SetAsideError(f"{self._path} was set aside meanwhile")
 
     def close(self) -> None:
         self.db.close()
@@ -142,6 +160,27 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, timeout_s: float) -> Iterator[None]:
+    """Nobody writes to a damaged ledger within: whose transaction is under way is waited for, and who comes later waits, and
+    then sees that the file has been set aside. Raises InUseError where that takes too long. A file that is too damaged for a
+    lock, or empty, has none."""
+    with contextlib.ExitStack() as stack:
+        try:
+            if path.stat().st_size >= SMALLEST_BYTES:    # else SQLite would drop the log
+                # A second one, that may not write: else the first, closed as the last, would move the log into the file.
+                for mode, first in (("ro", "PRAGMA user_version"), ("rw", "BEGIN IMMEDIATE")):
+                    address = f"{path.absolute().as_uri()}?mode={mode}"
+                    db = sqlite3.connect(address, uri=True, isolation_level=None, timeout=timeout_s)
+                    stack.enter_context(contextlib.closing(db)).execute(first).fetchall()
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise InUseError("damaged, and not set aside yet: another program is writing to it") from error
+            if not is_damage(error, path):
+                raise
+        yield
 
 
 def refuse_empty(path: Path) -> None:

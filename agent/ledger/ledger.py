@@ -17,11 +17,11 @@ from typing import Any
 
 from agent.energy.metering import MeterState
 from agent.errors import LedgerError
-from agent.ledger.at_rest import AtRest, forget_at_rest, read_at_rest, tables_of, unchanged, write_at_rest
+from agent.ledger.at_rest import AtRest, Tables, forget_at_rest, read_at_rest, tables_of, unchanged, write_at_rest
 from agent.ledger.batch import Batch, CostKey
 from agent.ledger.file import (
-    FILE_NAME,
     SEAL_CHECK_MAX_BYTES,
+    InUseError,
     aside_of,
     check_content,
     connect,
@@ -29,13 +29,15 @@ from agent.ledger.file import (
     identity,
     is_damage,
     leave_address,
+    ledger_path,
+    locked,
     move_aside,
     refuse_empty,
     take_directory,
 )
 from agent.ledger.log_check import is_log_damaged
 from agent.ledger.replacement import finish_replacement, write_replacement
-from agent.ledger.rescue import Backfill, proven_tables
+from agent.ledger.rescue import Backfill, corrections_of, proven_tables, rerated_since
 from agent.ledger.schema import migrate
 from agent.ledger.seal import require_good_names
 from agent.ledger.standing import WRONG_CONTENT, Standing, count_corrections, read_standing
@@ -44,6 +46,8 @@ from agent.ledger.write import Interned, is_committed, write_batch
 from agent.model import FOREVER_NS, Totals, Workload
 from agent.pricing.host_cost import HostState
 from agent.units import NANO
+
+_WAIT_S, _START_WAIT_S = 2.0, 30.0               # for a transaction beside, before a damaged file is set aside
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +61,8 @@ class Ledger:
         A file that is found damaged is renamed to ``ledger.sqlite3.corrupt-TIME`` and a new one begun, with what the old one
         proves; ``set_aside`` then has the new name, and the log says what went over.
         """
-        self.path = state_dir / FILE_NAME
+        self.path = ledger_path(state_dir)
+        self._state_dir = state_dir
         self.set_aside: Path | None = None
         self.kept_aside = 0                      # damaged ledgers in the directory
         self._connection: sqlite3.Connection | None = None
@@ -83,7 +88,10 @@ class Ledger:
                 self._open()
         except (sqlite3.Error, OSError) as error:
             self.close()
-            raise LedgerError(f"{self.path}: {error}; see that the disk has room and is writable") from error
+            advice = "see that the disk has room and is writable"
+            if isinstance(error, InUseError):
+                advice = "start again when that (a gpu-finops rerate?) has ended"
+            raise LedgerError(f"{self.path}: {error}; {advice}") from error
         except LedgerError:
             self.close()
             raise
@@ -246,7 +254,9 @@ class Ledger:
 
     def _open(self, at_rest: AtRest | None = None) -> None:
         proven = self._compare(at_rest) if at_rest is not None else False
-        if self._read is None and not proven:
+        if self._read is not None:
+            self._see_that_the_file_is_there()
+        elif not proven:
             refuse_empty(self.path)
             if is_log_damaged(self.path):
                 raise sqlite3.DatabaseError("malformed: its log has a bad frame with commits behind it, which are lost")
@@ -271,37 +281,44 @@ class Ledger:
             return False
         if not unchanged(self.path, at_rest):
             raise sqlite3.DatabaseError("its bytes have changed since it was closed: by a bad disk, or by another program")
-        log_file = self.path.with_name(f"{FILE_NAME}-wal")
+        log_file = self.path.with_name(f"{self.path.name}-wal")
         if log_file.exists() and log_file.stat().st_size:
             stray = log_file.with_name(f"{log_file.name}.corrupt")
             log_file.replace(stray)
-            self.path.with_name(f"{FILE_NAME}-shm").unlink(missing_ok=True)
+            self.path.with_name(f"{self.path.name}-shm").unlink(missing_ok=True)
             log.warning("%s: not of the ledger as it was closed; moved to %s, the ledger goes on without it", log_file, stray)
         return True
 
     def _load(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN")                          # one state of the file, whoever commits beside
         self._read = read_standing(db)
+        db.execute("COMMIT")
         self._interned = Interned(db, self._read.numbers)
 
     def _see_that_the_file_is_there(self) -> None:
         """A file that was removed under the open connection would take commits and keep none: begin it, and the lock,
         anew. Raises LedgerError where another file stands in its place."""
-        if self._connection is None:
-            return
         try:
             if identity(self.path) == self._identity:
                 return
         except FileNotFoundError:
             self._disconnect()
-            lock = take_directory(self.path.parent)
-            os.close(self._lock)
-            self._lock = lock
-            leave_address(lock, self._address)
-            write_replacement(self.path, self._standing)
+            self._see_that_the_lock_is_there()
+            write_replacement(self.path, self._standing, {})
             finish_replacement(self.path)
+            self._identity = identity(self.path)
             log.error("%s was removed: begun anew, counters go on from the totals in memory, reports begin anew", self.path)
             return
         raise LedgerError(f"{self.path}: another file stands here than the one that was opened; restart to go on with it")
+
+    def _see_that_the_lock_is_there(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._lock), (self._state_dir / "lock").stat()):
+                return
+        lock = take_directory(self._state_dir)
+        os.close(self._lock)
+        self._lock = lock
+        leave_address(lock, self._address)
 
     def look_around(self) -> None:
         """Count the damaged ledgers again: somebody may have taken one away."""
@@ -310,19 +327,25 @@ class Ledger:
 
     def _replace(self, fault: str, utc_ns: int, at_rest: AtRest | None = None) -> Path:
         """Set the file aside and put one in its place that goes on from it; where the old one lies. The new one is whole
-        before the old one goes, so that a crash in between finds one of them."""
+        before the old one goes, so that a crash in between finds one of them; and it has all that was committed beside."""
         aside = aside_of(self.path, utc_ns)
-        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None, timeout=2.0)) as held:
-            if self._read is not None:           # who writes beside waits, and then sees that the file is another's
-                with contextlib.suppress(sqlite3.Error):
-                    held.execute("BEGIN IMMEDIATE")
-            # The note of the last close is newer than whatever the file says: an older state, or another ledger's.
-            tables = at_rest.tables if at_rest is not None else proven_tables(self.path)
-            began = write_replacement(self.path, self._read, tables, aside.name)
+        with locked(self.path, _START_WAIT_S if self._read is None else _WAIT_S):
+            began = write_replacement(self.path, self._read, self._tables(at_rest), aside.name)
             move_aside(self.path, aside)
         finish_replacement(self.path)
+        self._identity = identity(self.path)
         self.set_aside = aside
         self.look_around()
         log.error("%s is damaged (%s): set aside as %s, nothing deleted; %s. Keep that file for recovery",
                   self.path, fault, aside, began)
         return aside
+
+    def _tables(self, at_rest: AtRest | None) -> Tables:
+        """Those that a damaged file proves; but the note of the last close is newer than whatever the file says (an older
+        state, or another ledger's), except for what a re-rating has written since."""
+        if at_rest is None:
+            return proven_tables(self.path)
+        since: Tables = {}
+        with contextlib.suppress(sqlite3.Error, OSError):        # the note will do
+            since = rerated_since(proven_tables(self.path), corrections_of(at_rest.tables))
+        return at_rest.tables | since

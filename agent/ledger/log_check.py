@@ -2,7 +2,9 @@
 
 SQLite ends its reading of a log at the first frame whose checksum is wrong, as it must after a power cut in the middle of a
 commit, and says nothing. A frame that turned bad later hides every commit after it. But a commit begins only when the one
-before it is on the disk (``synchronous=FULL``): two commits of the same log behind a bad frame tell that it had been good.
+before it is on the disk (``synchronous=FULL``): two commits of the same log behind a bad frame tell that it had been good. They
+count where each frame's checksum carries on that of the one before: of a commit that failed, a later and shorter one may leave
+the end, which carries on nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from agent.ledger.log_file import HEADER, MOST_BYTES, frames, good_frames, has_good_header
+from agent.ledger.log_file import HEADER, MOST_BYTES, chains, frames, good_frames, has_good_header
 
 _COMMITS_BEHIND: Final = 2
 
@@ -34,5 +36,5 @@ def is_log_damaged(ledger: Path) -> bool:
         _, _, _, _, *salts, _, _ = HEADER.unpack_from(data)
     else:
         salts = list(Counter(frame.salts for frame in written).most_common(1)[0][0])
-    behind = [frame for frame in written[good:] if [*frame.salts] == salts and frame.size]
-    return len(behind) >= _COMMITS_BEHIND
+    behind = [frame for frame in written[good:] if [*frame.salts] == salts]
+    return any(sum(frame.size > 0 for frame in chain) >= _COMMITS_BEHIND for chain in chains(data, behind))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 HEADER: Final = struct.Struct(">8I")             # magic, version, page size, sequence, two salts, two checksums
@@ -64,6 +65,19 @@ def good_frames(log: bytes) -> Iterator[Frame]:
         if frame.salts != (salt_1, salt_2) or frame.sums != sums or not frame.page or frame.size >= 2**31:
             return
         yield frame
+
+
+def chains(log: bytes, some: Sequence[Frame]) -> Iterator[list[Frame]]:
+    """Frames in runs, of which each carries on the checksum of the one before."""
+    orders = [_order(log)] if has_good_header(log) else ["<", ">"]
+    run = list(some[:1])
+    for before, frame in pairwise(some):
+        head = FRAME.pack(frame.page, frame.size, 0, 0, 0, 0)[:_FRAME_SUMMED]
+        if all(_summed(head + frame.content, order, before.sums) != frame.sums for order in orders):
+            yield run
+            run = []
+        run.append(frame)
+    yield run
 
 
 def committed(log: bytes) -> list[Frame]:

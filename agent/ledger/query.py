@@ -20,7 +20,7 @@ from msgspec import Struct
 from agent.calendar.instants import parse_date_or_instant_ns
 from agent.calendar.periods import period_at
 from agent.errors import LedgerError, UsageError
-from agent.ledger.file import FILE_NAME
+from agent.ledger.file import ledger_path
 from agent.ledger.tables import MIGRATIONS
 from agent.model import FOREVER_NS
 
@@ -62,7 +62,7 @@ def check_keys(by: Sequence[str], tag_keys: Sequence[str]) -> None:
 
 def open_for_reading(state_dir: Path) -> sqlite3.Connection:
     """A connection that only reads, beside a daemon or without one. Raises LedgerError where there is nothing to read."""
-    path = state_dir / FILE_NAME
+    path = ledger_path(state_dir)
     try:
         regular = stat.S_ISREG(path.stat().st_mode)     # opened to look at, it would lose this process's locks on it
     except FileNotFoundError as error:
@@ -73,7 +73,7 @@ def open_for_reading(state_dir: Path) -> sqlite3.Connection:
     if not regular:
         raise LedgerError(f"{path}: is a directory or a pipe, no ledger; name another configuration with --config.file")
     # Nobody writes where there is no write-ahead log, and a directory that we may not write could not get one's index.
-    alone = not path.with_name(f"{FILE_NAME}-wal").exists() and not os.access(state_dir, os.W_OK)
+    alone = not path.with_name(f"{path.name}-wal").exists() and not os.access(path.parent, os.W_OK)
     db: sqlite3.Connection | None = None
     try:
         address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
@@ -96,7 +96,7 @@ class LedgerReader:
     """Reads a ledger that a daemon may be writing. Raises LedgerError where there is none."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / FILE_NAME
+        self._path = ledger_path(state_dir)
         self._db = open_for_reading(state_dir)
 
     def usage(self, from_ns: int | None, to_ns: int | None, by: Sequence[str], tag_keys: Sequence[str],

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from agent.ledger.at_rest import Tables
 from agent.ledger.file import SIDE_FILES
-from agent.ledger.rescue import begin_with, expect_rows, expected, keep_records
+from agent.ledger.rescue import begin_with, corrections_of, expect_rows, expected, keep_records, rerated_since
 from agent.ledger.schema import migrate
 from agent.ledger.seal import BY_NAME, install, seal_all
 from agent.ledger.standing import WRONG_CONTENT, Standing, read_standing, write_opening
 
 
-def write_replacement(path: Path, memory: Standing | None, tables: Tables | None = None, aside: str | None = None) -> str:
+def write_replacement(path: Path, memory: Standing | None, tables: Tables, aside: str | None = None) -> str:
     """Write the new file, as ``.new`` beside the ledger; a sentence on what it begins with. That is the old one's names and
-    totals, where all are given and are no less than those in memory, else those in memory, else nothing. ``aside``: what the
-    old one will be called, whose rows are then still to come. Raises sqlite3.Error and OSError."""
+    totals, where all are given and are no less than those in memory, else those in memory with what re-ratings have added
+    since, else nothing. ``aside``: what the old one will be called, whose rows are then still to come. Raises sqlite3.Error and
+    OSError."""
     fresh = _new(path)
     fresh.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as db:
@@ -26,12 +27,15 @@ def write_replacement(path: Path, memory: Standing | None, tables: Tables | None
         migrate(db, fresh)
         db.execute("BEGIN IMMEDIATE")
         began = "counters begin anew"
-        if tables is not None and tables.keys() == BY_NAME.keys() and _begun(db, tables, memory):
+        if tables.keys() == BY_NAME.keys() and _begun(db, tables, memory):
             began = "a new one goes on with its totals, and its rows are carried over"
         elif memory is not None:
-            keep_records(db, tables or {})
+            keep_records(db, tables)
             write_opening(db, memory)
             began = "a new one goes on with the totals in memory, and what rows can be read are carried over"
+            later = rerated_since(tables, memory.corrections)
+            if corrections_of(tables) > memory.corrections and not (later and _begun(db, later, memory)):
+                began += "; what a re-rating has just added is in reports, and not in the counters"
         else:
             aside = None
         if aside is not None:
@@ -44,6 +48,7 @@ def write_replacement(path: Path, memory: Standing | None, tables: Tables | None
 def _begun(db: sqlite3.Connection, tables: Tables, memory: Standing | None) -> bool:
     """Whether the file now begins with the tables: not where they are nonsense, sealed as it may be, nor where something that
     was committed is not in them."""
+    db.execute("SAVEPOINT tried")
     begin_with(db, tables)
     try:
         standing = read_standing(db)
@@ -51,8 +56,7 @@ def _begun(db: sqlite3.Connection, tables: Tables, memory: Standing | None) -> b
             return True
     except WRONG_CONTENT:
         pass
-    db.execute("ROLLBACK")
-    db.execute("BEGIN IMMEDIATE")
+    db.execute("ROLLBACK TO tried")
     return False
 
 

@@ -28,6 +28,7 @@ _LESS_COST: Final = ("UPDATE cost_total SET opening_nano = opening_nano - ? "
                      "WHERE uuid = ? AND workload = ? AND component = ? AND currency = ?")
 _LESS_DEVICE: Final = ("UPDATE device SET opening_mj = opening_mj - ?, opening_unpriced_mj = opening_unpriced_mj - ? "
                        "WHERE uuid = ?")
+_RERATED: Final = ("correction_run", "cost_total", "state_cost")     # what a re-rating writes to, of seal.BY_NAME
 _MARK: Final = "rows to come: "                  # then the table and the name of the file set aside
 _SPANS: Final = 64                               # a transaction: short enough for a daemon that waits to commit
 
@@ -71,6 +72,18 @@ def _proven_of(source: sqlite3.Connection) -> Tables:
                 proven[table] = source.execute(f"SELECT * FROM {table} NOT INDEXED").fetchall()  # noqa: S608 - names from seal.py
     source.execute("COMMIT")
     return proven
+
+
+def corrections_of(tables: Tables) -> int:
+    """How many rows re-ratings have written; 0 where the tables do not tell."""
+    return sum(row[-1] for row in tables.get("correction_run", ()) if isinstance(row[-1], int))
+
+
+def rerated_since(tables: Tables, corrections: int) -> Tables:
+    """Of the tables of a ledger those that re-ratings have changed since there were so many rows of them; none where there
+    were no more, or where one of these tables is not proven."""
+    changed: Tables = {table: tables[table] for table in _RERATED if table in tables}
+    return changed if len(changed) == len(_RERATED) and corrections_of(tables) > corrections else {}
 
 
 def begin_with(fresh: sqlite3.Connection, tables: Tables) -> None:

@@ -46,6 +46,14 @@ _CHECKS: Final = {
         "SELECT uuid, workload, component, currency, cost_nano - credit_nano - opening_nano AS amount FROM cost_total",
         f"SELECT uuid, workload, component, currency, SUM(cost_nano) AS amount FROM {_ALL_ROWS} "  # noqa: S608
         "GROUP BY uuid, workload, component, currency"),
+    # Cost may be negative: a credit, or a correction whose span was lost. The others are not.
+    "what a total began with and what it can have begun with": (
+        "SELECT uuid, workload, opening, MAX(0, MIN(opening, total)) FROM ("
+        "SELECT uuid, workload, opening_mj AS opening, energy_mj AS total FROM workload_total "
+        "UNION ALL SELECT uuid, workload, opening_ns, gpu_ns FROM workload_total "
+        "UNION ALL SELECT uuid, workload, opening_ug, emissions_ug FROM workload_total "
+        "UNION ALL SELECT uuid, '-', opening_mj, energy_mj FROM device "
+        "UNION ALL SELECT uuid, '-', opening_unpriced_mj, unpriced_mj FROM device) WHERE opening NOT BETWEEN 0 AND total"),
     "a device's unpriced energy in mJ and its rows'": _compared(
         "uuid", "SELECT uuid, unpriced_mj - opening_unpriced_mj AS amount FROM device",
         "SELECT uuid, SUM(energy_mj) AS amount FROM usage WHERE component = 'energy' AND rate = '' GROUP BY uuid"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.ledger.ledger import FILE_NAME
+from agent.ledger.file import FILE_NAME
 from tests.driver.scenario import Constant, Device, Fault, Scenario, boottime_ns, driver_environ
 from tests.e2e.daemon import Daemon, free_port, until
 

@@ -17,8 +17,9 @@ from agent.energy.metering import MeterState
 from agent.errors import LedgerError
 from agent.ledger.at_rest import forget_at_rest
 from agent.ledger.batch import Batch
+from agent.ledger.file import FILE_NAME
 from agent.ledger.journal import Journal
-from agent.ledger.ledger import FILE_NAME, Ledger
+from agent.ledger.ledger import Ledger
 from agent.ledger.query import LedgerReader
 from agent.model import Charge, Totals, Workload
 from agent.pricing.pricing import BUCKET_NS
@@ -329,4 +330,21 @@ def test_sums_past_sixty_two_bits_are_no_damage(tmp_path: Path) -> None:
     reader = LedgerReader(tmp_path)
     assert reader.usage(None, None, ["project"], KEYS, ZoneInfo("UTC"))[0].cost_nano == 24 * 10**18
     reader.close()
+    again.close()
+
+
+@pytest.mark.parametrize("disconnected", [False, True])
+def test_a_ledger_file_that_is_removed_alone_sets_no_counter_back(tmp_path: Path, disconnected: bool) -> None:
+    """The lock stays: it is this daemon's own. The file may be gone as one that damage was found in is to be opened, too."""
+    ledger = Ledger(tmp_path, 0)
+    ledger.commit(batch(0), 0)
+    if disconnected:
+        ledger.give_up("damaged", 0)
+    (tmp_path / FILE_NAME).unlink()
+    ledger.workloads()
+    ledger.commit(batch(1), 0)
+    assert ledger.totals.device_energy_mj == {UUID: 1400}
+    ledger.close()
+    again = Ledger(tmp_path, 0)
+    assert again.totals.device_energy_mj == {UUID: 1400}
     again.close()

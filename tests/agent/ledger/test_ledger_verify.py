@@ -62,6 +62,8 @@ def test_a_good_ledger_has_nothing_to_say(state: Path, capsys: pytest.CaptureFix
     ("DELETE FROM summary WHERE start_ns = (SELECT MAX(start_ns) FROM summary)", "the summary's energy"),
     ("DELETE FROM usage WHERE start_ns = (SELECT MAX(start_ns) FROM usage)", "energy in mJ and its rows'"),
     ("UPDATE usage SET cost_nano = cost_nano + 1 WHERE component = 'hardware'", "cost less credit"),
+    ("UPDATE device SET opening_mj = -1", "what a total began with"),
+    ("UPDATE workload_total SET opening_ns = gpu_ns + 1", "what a total began with"),
     ("INSERT INTO correction SELECT * FROM usage WHERE component = 'energy' LIMIT 1", "energy that corrections move"),
 ])
 def test_one_unit_too_many_is_found_and_named(state: Path, capsys: pytest.CaptureFixture[str], sql: str, told: str) -> None:
