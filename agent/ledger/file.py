@@ -163,6 +163,20 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def one_state(db: sqlite3.Connection) -> Iterator[None]:
+    """What is read within is of one state of the file, whoever commits beside; also within a transaction."""
+    if db.in_transaction:
+        yield
+        return
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
 def locked(path: Path, timeout_s: float) -> Iterator[None]:
     """Nobody writes to a damaged ledger within: whose transaction is under way is waited for, and who comes later waits, and
     then sees that the file has been set aside. Raises InUseError where that takes too long. A file that is too damaged for a

@@ -32,6 +32,7 @@ from agent.ledger.file import (
     ledger_path,
     locked,
     move_aside,
+    one_state,
     refuse_empty,
     take_directory,
 )
@@ -290,9 +291,8 @@ class Ledger:
         return True
 
     def _load(self, db: sqlite3.Connection) -> None:
-        db.execute("BEGIN")                          # one state of the file, whoever commits beside
-        self._read = read_standing(db)
-        db.execute("COMMIT")
+        with one_state(db):
+            self._read = read_standing(db)
         self._interned = Interned(db, self._read.numbers)
 
     def _see_that_the_file_is_there(self) -> None:
