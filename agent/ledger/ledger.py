@@ -97,7 +97,12 @@ class Ledger:
             fault = self._damage(error, lambda: self._open(at_rest))
         if not fault:
             return
-        aside = self._replace(fault, utc_ns, at_rest)
+        try:
+            aside = self._replace(fault, utc_ns, at_rest)
+        except sqlite3.Error as found:
+            if is_read_error(found) and self._disk.look():       # SQLite opens no file without its first bytes
+                raise UnreadableError(_not_without(fault)) from found
+            raise
         if aside.stat().st_size <= SEAL_CHECK_MAX_BYTES:
             # Budgets and tiers start from its rows. Those of a large file, and what fails now, come beside the ticks.
             with contextlib.suppress(sqlite3.Error, OSError):
@@ -352,8 +357,7 @@ class Ledger:
             # The note of the last close is newer than whatever the file says: an older state, or another ledger's.
             tables, why = (at_rest.tables, "") if at_rest is not None else proven_tables(self.path, self._disk)
             if self._read is None and not is_enough(tables) and self._disk.look():
-                raise UnreadableError(f"{fault}, and without it the totals are not proven: copy the ledger to a good disk, "
-                                      "or move it away to begin anew at zero")
+                raise UnreadableError(_not_without(fault))
             began = write_replacement(self.path, self._read, tables, aside.name)
             if why and not is_enough(tables):
                 began += f" ({why})"
@@ -364,3 +368,8 @@ class Ledger:
         log.error("%s is damaged (%s): set aside as %s, nothing deleted; %s. Keep that file for recovery",
                   self.path, fault, aside, began)
         return aside
+
+
+def _not_without(fault: str) -> str:
+    return (f"{fault}, and without it the totals are not proven: copy the ledger to a good disk, "
+            "or move it away to begin anew at zero")
