@@ -64,7 +64,9 @@ class App:
         self._hold_asked: int | None = None
         self._latest: Snapshot | None = None
         self._notifier = ServiceNotifier(os.environ)
-        self._ledger = Ledger(self.config.state_dir, self._clock.utc_ns())
+        self._heed_signals()
+        self._ledger = Ledger(self.config.state_dir, self._clock.utc_ns(),
+                              pause=lambda seconds: self._wake.wait(int(seconds * NS_PER_S)))
         self._corrections = self._ledger.corrections
         attribution, stages = self._build(self.config, None)
         self._attribution = attribution
@@ -119,27 +121,34 @@ class App:
 
     def run(self) -> int:
         """Sample until told to stop, or until a finite source ends. Committed work is safe however this ends."""
+        try:
+            if not self._stopping:
+                self._start()
+                self._loop()
+        finally:
+            self._close()
+        return 0
+
+    def _heed_signals(self) -> None:
+        """Before the ledger is opened: a signal then has its say at the end of that, and not within a statement of SQLite."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
         for number in (RELEASE, RESUME):
             signal.signal(number, self._on_hold)
         signal.set_wakeup_fd(self._wake.writer, warn_on_full_buffer=False)
-        try:
-            self._probe.start()
-            for exporter in self._exporters:
-                exporter.start()
-            self._ledger.answers_at(next((exporter.url for exporter in self._exporters if exporter.url), ""))
-            self._jobs.every(BUDGET_SECONDS, self._pipeline.judge_budgets, "budgets")
-            self._jobs.every(FILES_SECONDS, self._reload_if_changed, "files")
-            self._upkeep.schedule()
-            self._pipeline.judge_budgets()
-            self._jobs.every(RETIRE_SECONDS, self._retire_workloads, "workloads")
-            self._jobs.start()
-            self._loop()
-        finally:
-            self._close()
-        return 0
+
+    def _start(self) -> None:
+        self._probe.start()
+        for exporter in self._exporters:
+            exporter.start()
+        self._ledger.answers_at(next((exporter.url for exporter in self._exporters if exporter.url), ""))
+        self._jobs.every(BUDGET_SECONDS, self._pipeline.judge_budgets, "budgets")
+        self._jobs.every(FILES_SECONDS, self._reload_if_changed, "files")
+        self._upkeep.schedule()
+        self._pipeline.judge_budgets()
+        self._jobs.every(RETIRE_SECONDS, self._retire_workloads, "workloads")
+        self._jobs.start()
 
     def _loop(self) -> None:
         due_ns = self._clock.monotonic_ns()

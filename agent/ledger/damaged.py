@@ -23,14 +23,14 @@ from agent.ledger.schema import check_schema
 from agent.ledger.schema_page import file_header, first_page, known_tables
 from agent.ledger.seal import BY_TIME, SEALED, broken_slices, install
 
-UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)      # SQLite quotes what it does not understand
 _LOOKED_AT: Final = 64                                       # slices of a table over time
 _FIRST_PAGES: Final = range(2, 25)
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
 class Damaged:
-    """Lets pass that a file cannot be read because it is damaged, and nothing else; ``why`` then says so."""
+    """Lets pass that a file cannot be read because it is damaged, or the disk does not give a part of it, and nothing else;
+    ``why`` then says so. Which of the two it is, and whether it lasts, is for ``BadPages`` to tell (unreadable.py)."""
 
     def __init__(self, old: Path) -> None:
         self._old = old
@@ -40,8 +40,12 @@ class Damaged:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        if isinstance(error, UnicodeDecodeError) or (isinstance(error, sqlite3.Error) and is_damage(error, self._old)):
-            self.why = str(error) if isinstance(error, sqlite3.Error) else "it holds a text that is none"
+        if isinstance(error, UnicodeDecodeError):        # SQLite quotes what it does not understand
+            self.why = "it holds a text that is none"
+            return True
+        if isinstance(error, sqlite3.Error) and (
+                is_damage(error, self._old) or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_CORRUPTFS):
+            self.why = str(error)
             return True
         return False
 
@@ -144,9 +148,15 @@ class _Cover:
             raise MendingError(str(error)) from error
 
     def _own_first_page(self) -> bytes:
-        """As the file has it, under a good header."""
-        with self.file.open("rb") as file:
-            page = file.read(self._page_bytes).ljust(self._page_bytes, b"\0")
+        """As the file has it, under a good header; nothing but that where it cannot be read."""
+        page = b""
+        try:
+            with self.file.open("rb") as file:
+                page = file.read(self._page_bytes)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+        page = page.ljust(self._page_bytes, b"\0")
         header = file_header(self._page_bytes)
         return header + page[len(header):]
 
@@ -159,6 +169,10 @@ class _Cover:
             data = log.read_bytes()
         except FileNotFoundError:
             return b""
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise MendingError(f"the log beside it cannot be read ({error.strerror})") from error
+            raise
         return data if has_good_header(data) and page_bytes(data) == self._page_bytes else b""
 
     def _under(self, page: bytes) -> sqlite3.Connection:
@@ -192,9 +206,14 @@ def _link(old: Path, link: Path) -> None:
         os.link(old.resolve(), link)
     except OSError as error:
         if error.errno in _NO_LINKS:
-            raise MendingError(
-                f"a hard link to it is needed, which this file system does not have ({error.strerror})") from error
+            why = "refused: they are only made to a file of one's own" if error.errno == errno.EPERM and not _is_own(
+                old) else "which this file system does not have"
+            raise MendingError(f"a hard link to it is needed, {why} ({error.strerror})") from error
         raise
+
+
+def _is_own(old: Path) -> bool:
+    return old.stat().st_uid == os.geteuid()
 
 
 def _unlink(*paths: Path) -> None:

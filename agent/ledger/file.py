@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Final
 from agent.errors import LedgerError
 from agent.ledger.schema import check_schema
 from agent.ledger.seal import BY_NAME, SEALED, broken, install
+from agent.ledger.unreadable import has_format, unreadable
 
 FILE_NAME: Final = "ledger.sqlite3"
 SIDE_FILES: Final = ("", "-wal", "-shm", ".closed")
@@ -29,7 +31,9 @@ log = logging.getLogger(__name__)
 _DAMAGE: Final = frozenset({
     sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH,
     sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT})
-_DAMAGE_BELOW: Final = frozenset({sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS})
+_DAMAGE_BELOW: Final = frozenset({sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_DATA})
+_READS: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_CORRUPTFS})
+_OURS: Final = "user-defined function raised exception"      # a signal that came in it
 
 
 def ledger_path(state_dir: Path) -> Path:
@@ -165,22 +169,21 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 @contextlib.contextmanager
 def one_state(db: sqlite3.Connection) -> Iterator[None]:
     """What is read within is of one state of the file, whoever commits beside; also within a transaction."""
-    if db.in_transaction:
-        yield
-        return
-    db.execute("BEGIN")
+    within = db.in_transaction
+    if not within:
+        db.execute("BEGIN")
     try:
         yield
     finally:
-        if db.in_transaction:
+        if not within and db.in_transaction:
             db.execute("ROLLBACK")
 
 
 @contextlib.contextmanager
-def locked(path: Path, timeout_s: float) -> Iterator[None]:
+def locked(path: Path, timeout_s: float, *, known: bool) -> Iterator[None]:
     """Nobody writes to a damaged ledger within: whose transaction is under way is waited for, and who comes later waits, and
     then sees that the file has been set aside. Raises InUseError where that takes too long. A file that is too damaged for a
-    lock, or empty, has none."""
+    lock, or empty, has none; nor one whose first bytes the disk does not give, where its totals are ``known`` without it."""
     with contextlib.ExitStack() as stack:
         try:
             if path.stat().st_size >= SMALLEST_BYTES:    # else SQLite would drop the log
@@ -192,7 +195,7 @@ def locked(path: Path, timeout_s: float) -> Iterator[None]:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 raise InUseError("damaged, and not set aside yet: another program is writing to it") from error
-            if not is_damage(error, path):
+            if not is_damage(error, path) and not (known and is_read_error(error)):
                 raise
         yield
 
@@ -211,10 +214,17 @@ def refuse_empty(path: Path) -> None:
 
 
 def quick_check(connection: sqlite3.Connection) -> None:
-    """Raise DatabaseError where SQLite finds a fault in the file's structure."""
+    """Raise DatabaseError where SQLite finds a fault in the file's structure; OperationalError where it cannot read it, which
+    it says in the same place."""
     fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if fault != "ok":
+    if fault == "ok":
+        return
+    code = re.search(r"error code=(\d+)", fault)
+    if code is None:
         raise sqlite3.DatabaseError(f"malformed: {fault}")
+    error = sqlite3.OperationalError(fault.splitlines()[-1])
+    error.sqlite_errorcode = int(code[1])
+    raise error
 
 
 def check_content(connection: sqlite3.Connection, path: Path) -> None:
@@ -232,7 +242,17 @@ def _raise_first(faults: Iterator[str]) -> None:
 
 
 def fault_of(path: Path) -> str | None:
-    """What is wrong with a ledger, read beside its daemon, whole; None for a good one, or where it cannot be told."""
+    """What is wrong with a ledger, read beside its daemon, whole, and twice where something is; None for a good one, or where
+    it cannot be told."""
+    try:
+        if _fault_of(path) is None or unreadable(path):
+            return None
+        return _fault_of(path)
+    except OSError:
+        return None
+
+
+def _fault_of(path: Path) -> str | None:
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             install(connection)
@@ -247,13 +267,24 @@ def fault_of(path: Path) -> str | None:
 
 
 def is_damage(error: sqlite3.Error, path: Path) -> bool:
-    """Whether SQLite says that the file itself is bad, rather than that the disk or the permissions are."""
+    """Whether SQLite says that the file itself is bad, rather than that the disk or the permissions are. It also says so of a
+    page that the disk does not give (unreadable.py)."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:                             # what Python or we found in what SQLite read: text that is none, a wrong type
         return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError)
-    if code == sqlite3.SQLITE_READONLY:          # also said of a file whose header has a bad format number
-        return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    if code == sqlite3.SQLITE_READONLY:          # said of a file that could not be opened to write, or with a bad format number
+        try:
+            return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) and not has_format(path)
+        except OSError:
+            return False
+    if code == sqlite3.SQLITE_ERROR and str(error).startswith(_OURS):
+        return False
     return (code & 0xFF) in _DAMAGE or code in _DAMAGE_BELOW
+
+
+def is_read_error(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that the disk did not give something."""
+    return getattr(error, "sqlite_errorcode", None) in _READS
 
 
 def count_aside(path: Path) -> int:

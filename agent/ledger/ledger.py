@@ -11,7 +11,8 @@ import itertools
 import logging
 import os
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from agent.ledger.file import (
     count_aside,
     identity,
     is_damage,
+    is_read_error,
     leave_address,
     ledger_path,
     locked,
@@ -38,11 +40,12 @@ from agent.ledger.file import (
 )
 from agent.ledger.log_check import is_log_damaged
 from agent.ledger.replacement import finish_replacement, write_replacement
-from agent.ledger.rescue import Backfill, corrections_of, proven_tables, rerated_since
+from agent.ledger.rescue import Backfill, corrections_of, is_enough, proven_tables, rerated_since
 from agent.ledger.schema import migrate
 from agent.ledger.seal import require_good_names
 from agent.ledger.standing import WRONG_CONTENT, Standing, count_corrections, read_standing
 from agent.ledger.totals import require_room
+from agent.ledger.unreadable import LASTING_S, BadPages, UnreadableError, let_go
 from agent.ledger.write import Interned, is_committed, write_batch
 from agent.model import FOREVER_NS, Totals, Workload
 from agent.pricing.host_cost import HostState
@@ -56,11 +59,13 @@ log = logging.getLogger(__name__)
 class Ledger:
     """The writing side. Used by one thread. ``totals`` and ``set_aside`` are what others may look at."""
 
-    def __init__(self, state_dir: Path, utc_ns: int) -> None:
+    def __init__(self, state_dir: Path, utc_ns: int, patience_s: float = LASTING_S,
+                 pause: Callable[[float], object] = time.sleep) -> None:
         """Open or create the ledger in a directory. Raises LedgerError with a sentence for the operator.
 
         A file that is found damaged is renamed to ``ledger.sqlite3.corrupt-TIME`` and a new one begun, with what the old one
-        proves; ``set_aside`` then has the new name, and the log says what went over.
+        proves; ``set_aside`` then has the new name, and the log says what went over. So is one of which the disk does not give
+        some part, now and after a ``pause`` of ``patience_s``, where the rest proves the totals.
         """
         self.path = ledger_path(state_dir)
         self._state_dir = state_dir
@@ -71,6 +76,7 @@ class Ledger:
         self._interned: Interned
         self._identity = (0, 0)
         self._address = ""
+        self._disk = BadPages(self.path, patience_s)
         self._lock = take_directory(state_dir)
         try:
             finish_replacement(self.path)
@@ -78,15 +84,11 @@ class Ledger:
             at_rest = read_at_rest(self.path)
             try:
                 self._open(at_rest)
-            except sqlite3.Error as error:
-                if not is_damage(error, self.path):
-                    raise
-                aside = self._replace(str(error), utc_ns, at_rest)
-                if aside.stat().st_size <= SEAL_CHECK_MAX_BYTES:
-                    # Budgets and tiers start from its rows. Those of a large file, and what fails now, come beside the ticks.
-                    with contextlib.suppress(sqlite3.Error, OSError):
-                        Backfill(self.path)()
-                self._open()
+            except (sqlite3.Error, OSError) as error:
+                self._begin_again(error, utc_ns, at_rest, lambda: pause(patience_s))
+        except UnreadableError as error:
+            self.close()
+            raise LedgerError(f"{self.path}: {error}") from error
         except (sqlite3.Error, OSError) as error:
             self.close()
             advice = "see that the disk has room and is writable"
@@ -96,6 +98,47 @@ class Ledger:
         except LedgerError:
             self.close()
             raise
+
+    def _begin_again(self, error: Exception, utc_ns: int, at_rest: AtRest | None, pause: Callable[[], object]) -> None:
+        """Open a file at the start that could not be opened, or go on with another one where it is damaged."""
+        try:
+            fault = self._damage(error, lambda: self._open(at_rest))
+        except UnreadableError:
+            pause()
+            fault = self._damage(error, lambda: self._open(at_rest))
+        if not fault:
+            return
+        try:
+            aside = self._replace(fault, utc_ns, at_rest)
+        except sqlite3.Error as found:
+            if is_read_error(found) and self._disk.look():       # SQLite opens no file without its first bytes
+                raise UnreadableError(_not_without(fault)) from found
+            raise
+        if aside.stat().st_size <= SEAL_CHECK_MAX_BYTES:
+            # Budgets and tiers start from its rows. Those of a large file, and what fails now, come beside the ticks.
+            with contextlib.suppress(sqlite3.Error, OSError):
+                Backfill(self.path)()
+        self._open()
+
+    def _damage(self, error: Exception, again: Callable[[], object]) -> str:
+        """What is wrong with the file; empty where it was the disk, and what failed has been done again. Raises the error that
+        tells no damage, and UnreadableError where it may be the disk."""
+        damage = isinstance(error, sqlite3.Error) and is_damage(error, self.path)
+        if damage or isinstance(error, OSError) or (isinstance(error, sqlite3.Error) and is_read_error(error)):
+            fault = self._disk.look()
+            if fault:
+                return fault
+        if not damage:
+            raise error
+        try:
+            again()
+        except sqlite3.Error as second:
+            self._disconnect()
+            if not is_damage(second, self.path):
+                raise
+            self._disk.look()
+            return str(second)
+        return ""
 
     @property
     def corrections(self) -> int:
@@ -166,10 +209,10 @@ class Ledger:
                 self._commit(batch, utc_ns)
             except sqlite3.Error as error:
                 self._disconnect()
-                if not is_damage(error, self.path):
-                    raise
-                self._replace(str(error), utc_ns)
-                self._commit(batch, utc_ns)
+                fault = self._damage(error, lambda: self._commit(batch, utc_ns))
+                if fault:
+                    self._replace(fault, utc_ns)
+                    self._commit(batch, utc_ns)
         except (sqlite3.Error, OSError) as error:
             self._disconnect()
             raise LedgerError(f"{self.path}: {error}") from error
@@ -199,6 +242,7 @@ class Ledger:
             log.warning("%s: closed without a note of its bytes (%s); the next start relies on its seals", self.path, error)
         finally:
             self._disconnect()
+            let_go(self.path)
             os.close(self._lock)
 
     def _note_at_rest(self) -> None:
@@ -329,8 +373,14 @@ class Ledger:
         """Set the file aside and put one in its place that goes on from it; where the old one lies. The new one is whole
         before the old one goes, so that a crash in between finds one of them; and it has all that was committed beside."""
         aside = aside_of(self.path, utc_ns)
-        with locked(self.path, _START_WAIT_S if self._read is None else _WAIT_S):
-            began = write_replacement(self.path, self._read, self._tables(at_rest), aside.name)
+        in_memory = self._read is not None
+        with locked(self.path, _WAIT_S if in_memory else _START_WAIT_S, known=in_memory or at_rest is not None):
+            tables, why = self._tables(at_rest)
+            if self._read is None and not is_enough(tables) and self._disk.look():
+                raise UnreadableError(_not_without(fault))
+            began = write_replacement(self.path, self._read, tables, aside.name)
+            if why and not is_enough(tables):
+                began += f" ({why})"
             move_aside(self.path, aside)
         finish_replacement(self.path)
         self._identity = identity(self.path)
@@ -340,12 +390,17 @@ class Ledger:
                   self.path, fault, aside, began)
         return aside
 
-    def _tables(self, at_rest: AtRest | None) -> Tables:
-        """Those that a damaged file proves; but the note of the last close is newer than whatever the file says (an older
-        state, or another ledger's), except for what a re-rating has written since."""
+    def _tables(self, at_rest: AtRest | None) -> tuple[Tables, str]:
+        """Those that a damaged file proves, and why not more; but the note of the last close is newer than whatever the file
+        says (an older state, or another ledger's), except for what a re-rating has written since."""
         if at_rest is None:
-            return proven_tables(self.path)
+            return proven_tables(self.path, self._disk)
         since: Tables = {}
         with contextlib.suppress(sqlite3.Error, OSError):        # the note will do
-            since = rerated_since(proven_tables(self.path), corrections_of(at_rest.tables))
-        return at_rest.tables | since
+            since = rerated_since(proven_tables(self.path, self._disk)[0], corrections_of(at_rest.tables))
+        return at_rest.tables | since, ""
+
+
+def _not_without(fault: str) -> str:
+    return (f"{fault}, and without it the totals are not proven: copy the ledger to a good disk, "
+            "or move it away to begin anew at zero")

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from agent.ledger.at_rest import Tables
 from agent.ledger.file import SIDE_FILES
-from agent.ledger.rescue import begin_with, corrections_of, expect_rows, expected, keep_records, rerated_since
+from agent.ledger.rescue import (
+    begin_with,
+    corrections_of,
+    expect_rows,
+    expected,
+    is_enough,
+    keep_records,
+    rerated_since,
+)
 from agent.ledger.schema import migrate
 from agent.ledger.seal import BY_NAME, install, seal_all
 from agent.ledger.standing import WRONG_CONTENT, Standing, read_standing, write_opening
@@ -17,8 +25,8 @@ from agent.ledger.standing import WRONG_CONTENT, Standing, read_standing, write_
 def write_replacement(path: Path, memory: Standing | None, tables: Tables, aside: str | None = None) -> str:
     """Write the new file, as ``.new`` beside the ledger; a sentence on what it begins with. That is the old one's names and
     totals, where all are given and are no less than those in memory, else those in memory with what re-ratings have added
-    since, else nothing. ``aside``: what the old one will be called, whose rows are then still to come. Raises sqlite3.Error and
-    OSError."""
+    since; where there are none, what is given, if it is enough, else nothing. ``aside``: what the old one will be called, whose
+    rows are then still to come. Raises sqlite3.Error and OSError."""
     fresh = _new(path)
     fresh.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as db:
@@ -27,8 +35,11 @@ def write_replacement(path: Path, memory: Standing | None, tables: Tables, aside
         migrate(db, fresh)
         db.execute("BEGIN IMMEDIATE")
         began = "counters begin anew"
-        if tables.keys() == BY_NAME.keys() and _begun(db, tables, memory):
+        missing = BY_NAME.keys() - tables.keys()
+        if (is_enough(tables) if memory is None else not missing) and _begun(db, tables, memory):
             began = "a new one goes on with its totals, and its rows are carried over"
+            if missing:
+                began += f"; what cannot be read of it begins anew: {', '.join(sorted(missing))}"
         elif memory is not None:
             keep_records(db, tables)
             write_opening(db, memory)

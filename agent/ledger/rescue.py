@@ -15,20 +15,33 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from agent.ledger.at_rest import Tables
-from agent.ledger.damaged import UNREADABLE, Damaged, is_described, mended, readable, reading
+from agent.ledger.damaged import Damaged, is_described, mended, readable, reading
 from agent.ledger.file import SMALLEST_BYTES, Beside
 from agent.ledger.seal import BY_NAME, Touched, broken_slices
+from agent.ledger.unreadable import LASTING_S, BadPages, let_go
 from agent.ledger.write import ADD_CORRECTION, ADD_SUMMARY, ADD_USAGE
 from agent.model import FOREVER_NS
 
 _ADD: Final = {"usage": ADD_USAGE, "correction": ADD_CORRECTION}
-_LESS_WORK: Final = ("UPDATE workload_total SET opening_mj = opening_mj - ?, opening_ns = opening_ns - ?, "
-                     "opening_ug = opening_ug - ? WHERE uuid = ? AND workload = ?")
+# Emissions and unpriced energy are told by nobody else where their table could not be read: they come with the rows.
+_LESS_WORK: Final = ("UPDATE workload_total SET opening_mj = opening_mj - ?1, opening_ns = opening_ns - ?2, "
+                     "emissions_ug = emissions_ug + MAX(0, ?3 - opening_ug), opening_ug = MAX(0, opening_ug - ?3) "
+                     "WHERE uuid = ?4 AND workload = ?5")
 _LESS_COST: Final = ("UPDATE cost_total SET opening_nano = opening_nano - ? "
                      "WHERE uuid = ? AND workload = ? AND component = ? AND currency = ?")
-_LESS_DEVICE: Final = ("UPDATE device SET opening_mj = opening_mj - ?, opening_unpriced_mj = opening_unpriced_mj - ? "
-                       "WHERE uuid = ?")
+_LESS_DEVICE: Final = ("UPDATE device SET opening_mj = opening_mj - ?1, "
+                       "unpriced_mj = unpriced_mj + MAX(0, ?2 - opening_unpriced_mj), "
+                       "opening_unpriced_mj = MAX(0, opening_unpriced_mj - ?2) WHERE uuid = ?3")
 _RERATED: Final = ("correction_run", "cost_total", "state_cost")     # what a re-rating writes to, of seal.BY_NAME
+# So that sums agree: of states all that is known is then how much they come to.
+_TOLD_BY_OTHERS: Final = {
+    "workload_total": "INSERT INTO workload_total (uuid, workload, energy_mj, gpu_ns, emissions_ug) "
+                      "SELECT uuid, workload, SUM(energy_mj), SUM(gpu_ns), 0 FROM state_total GROUP BY uuid, workload",
+    "state_total": "INSERT INTO state_total SELECT uuid, workload, 'unknown', gpu_ns, energy_mj FROM workload_total",
+    "state_cost": "INSERT INTO state_cost SELECT uuid, workload, 'unknown', currency, SUM(cost_nano) "
+                  "FROM cost_total GROUP BY uuid, workload, currency",
+    "device": "INSERT INTO device (uuid, name, energy_mj) SELECT uuid, '', SUM(energy_mj) FROM workload_total GROUP BY uuid",
+}
 _MARK: Final = "rows to come: "                  # then the table and the name of the file set aside
 _SPANS: Final = 64                               # a transaction: short enough for a daemon that waits to commit
 
@@ -47,30 +60,42 @@ class _Piece(NamedTuple):
     unread: str = ""
 
 
-def proven_tables(old: Path) -> Tables:
-    """The tables of names and totals of a damaged ledger of which its seals prove every row; all, or those that are left."""
+def proven_tables(old: Path, disk: BadPages) -> tuple[Tables, str]:
+    """The tables of names and totals of a damaged ledger of which its seals prove every row, all or those that are left; and
+    why no more of it can be read, where that is known. Raises sqlite3.Error and OSError for a fault that may pass."""
+    proven, why = _proven_tables(old)
+    if proven.keys() != BY_NAME.keys() and not disk.look():
+        proven, why = _proven_tables(old)                # the disk gives all of it: also what it may not have given just now
+        if proven.keys() != BY_NAME.keys():
+            disk.look()
+    return proven, why
+
+
+def _proven_tables(old: Path) -> tuple[Tables, str]:
     proven: Tables = {}
     if not _holds_something(old):
-        return proven
+        return proven, "nothing of it is there"
     missing, described = {*BY_NAME}, False
-    with contextlib.suppress(*UNREADABLE), contextlib.closing(reading(old)) as source:
-        proven = _proven_of(source)
+    with Damaged(old) as looking, contextlib.closing(reading(old)) as source:
+        proven = _proven_of(source, old)
         missing -= proven.keys()
         described = is_described(source, old, missing)
+    why = looking.why
     if missing and not described:
-        with contextlib.suppress(*UNREADABLE, OSError), mended(old, BY_NAME) as source:
-            proven = max(proven, _proven_of(source), key=len)
-    return proven
+        with Damaged(old) as mending, mended(old, BY_NAME) as source:
+            proven = max(proven, _proven_of(source, old), key=len)
+        why = mending.why or why
+    return proven, why
 
 
-def _proven_of(source: sqlite3.Connection) -> Tables:
+def _proven_of(source: sqlite3.Connection, old: Path) -> Tables:
+    """As of one state of the file, which ends with the connection: SQLite does not end it after a page that it cannot read."""
     proven: Tables = {}
     source.execute("BEGIN")
     for table in BY_NAME:
-        with contextlib.suppress(*UNREADABLE):
+        with Damaged(old):
             if not broken_slices(source, table):
                 proven[table] = source.execute(f"SELECT * FROM {table} NOT INDEXED").fetchall()  # noqa: S608 - names from seal.py
-    source.execute("COMMIT")
     return proven
 
 
@@ -86,11 +111,20 @@ def rerated_since(tables: Tables, corrections: int) -> Tables:
     return changed if len(changed) == len(_RERATED) and corrections_of(tables) > corrections else {}
 
 
+def is_enough(tables: Tables) -> bool:
+    """Whether a ledger can go on from those tables alone: they have what everything cost, and whose it was."""
+    return {"workload", "cost_total"} <= tables.keys() and not {"workload_total", "state_total"}.isdisjoint(tables)
+
+
 def begin_with(fresh: sqlite3.Connection, tables: Tables) -> None:
-    """Fill an empty ledger with names and totals, none of which a row stands for yet."""
+    """Fill an empty ledger with names and totals, none of which a row stands for yet. What of a table that is not there the
+    others tell goes over too."""
     for table, rows in tables.items():
         fresh.execute(f"DELETE FROM {table}")  # noqa: S608 - names from seal.py
         _insert(fresh, table, rows)
+    for table, told in _TOLD_BY_OTHERS.items():
+        if table not in tables and not fresh.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").fetchone()[0]:  # noqa: S608
+            fresh.execute(told)
     fresh.execute("UPDATE workload_total SET opening_mj = energy_mj, opening_ns = gpu_ns, opening_ug = emissions_ug")
     fresh.execute("UPDATE cost_total SET opening_nano = cost_nano - credit_nano")
     fresh.execute("UPDATE device SET opening_mj = energy_mj, opening_unpriced_mj = unpriced_mj")
@@ -122,10 +156,12 @@ def expected(db: sqlite3.Connection) -> list[str]:
 class Backfill:
     """Carries over the rows that a ledger expects, on a connection of its own, and says so."""
 
-    def __init__(self, path: Path, stop: Callable[[], bool] = lambda: False) -> None:
-        """``stop`` is asked after each transaction."""
+    def __init__(self, path: Path, stop: Callable[[], bool] = lambda: False, patience_s: float = LASTING_S) -> None:
+        """``stop`` is asked after each transaction. A part that the disk has not given for so long is given up."""
         self._path = path
         self._stop = stop
+        self._patience_s = patience_s
+        self._disks: dict[Path, BadPages] = {}
         self._rows = 0
         self._lost = 0
         self._unread = ""
@@ -151,24 +187,38 @@ class Backfill:
         return f"{self._rows} rows of {aside} went over; {self._lost} spans of them were damaged and did not{rest}"
 
     def _carry(self, beside: Beside, mark: str, table: str, old: Path, next_ns: int) -> bool:
-        db = beside.db
-        known = dict(db.execute("SELECT id, tags FROM workload").fetchall())
-        for rows, lost, until_ns, unread in _spans(old, table, next_ns, known):
-            with beside.transaction():
-                touched = _touched(table, rows)
-                touched.require_good(db)
-                _add(db, table, rows)
-                if until_ns == FOREVER_NS:
-                    db.execute("DELETE FROM mark WHERE name = ?", (mark,))
-                else:
-                    db.execute("UPDATE mark SET value = ? WHERE name = ?", (until_ns, mark))
-                touched.seal(db)
-            self._rows += len(rows)
-            self._lost += lost
-            self._unread = self._unread or unread
-            if until_ns != FOREVER_NS and self._stop():
-                return False
+        known = dict(beside.db.execute("SELECT id, tags FROM workload").fetchall())
+        disk = self._disks.setdefault(old, BadPages(old, self._patience_s))
+        sure = False
+        try:
+            while next_ns < FOREVER_NS:
+                for piece in _spans(old, table, next_ns, known):
+                    if (piece.lost or piece.unread) and not sure and not disk.look():
+                        sure = True              # the disk gives all of it: also what it may not have given just now
+                        break
+                    sure = False
+                    next_ns = piece.until_ns
+                    self._add(beside, mark, table, piece)
+                    if next_ns != FOREVER_NS and self._stop():
+                        return False
+        finally:
+            let_go(old)
         return True
+
+    def _add(self, beside: Beside, mark: str, table: str, piece: _Piece) -> None:
+        db = beside.db
+        with beside.transaction():
+            touched = _touched(table, piece.rows)
+            touched.require_good(db)
+            _add(db, table, piece.rows)
+            if piece.until_ns == FOREVER_NS:
+                db.execute("DELETE FROM mark WHERE name = ?", (mark,))
+            else:
+                db.execute("UPDATE mark SET value = ? WHERE name = ?", (piece.until_ns, mark))
+            touched.seal(db)
+        self._rows += len(piece.rows)
+        self._lost += piece.lost
+        self._unread = self._unread or piece.unread
 
 
 def _holds_something(old: Path) -> bool:

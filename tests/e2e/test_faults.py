@@ -229,6 +229,19 @@ def test_sigterm_in_mid_tick_commits_what_was_read_and_ends_well(tmp_path: Path)
         assert daemon.value("finops_gpu_energy_joules_total") >= before
 
 
+def test_a_signal_while_the_ledger_is_opened_ends_the_daemon_well(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "agent", config=PRICED)
+    with daemon:
+        daemon.kill()
+    lock = daemon.state / "lock"
+    lock.write_text("")
+    daemon.start()
+    until(lock.read_text, "the ledger's directory to be taken")
+    daemon.signal(signal.SIGINT)
+    assert daemon.finish() == 0
+    assert list(daemon.state.glob("*.corrupt-*")) == []
+
+
 @pytest.mark.parametrize("arguments", [
     ["frobnicate"], ["run", "--source", "magic"], ["report", "--by", "shoe-size"], ["run", "--source", "replay"], [],
     ["report", "--by", "project,project"], ["report", "--from", "2026-02-01", "--to", "2026-01-01"]])

@@ -1,12 +1,14 @@
-/* A disk that fails when told to: preloaded before libc, it stands between a process and its writes, flushes, opens and links
- * of the files below one folder. Nothing fails until faultfs_arm() is called (from Python through ctypes).
+/* A disk that fails when told to: preloaded before libc, it stands between a process and its reads, writes, flushes, opens and
+ * links of the files below one folder. Nothing fails until faultfs_arm() is called (from Python through ctypes).
  *
  *   faultfs_arm(folder, operation, n, error, lasting)
- *     operation: 'w' write, pwrite, ftruncate; 's' fsync, fdatasync; 'o' open; 'l' link
+ *     operation: 'r' read, pread; 'w' write, pwrite, ftruncate; 's' fsync, fdatasync; 'o' open; 'l' link
  *     n:         the n-th such operation from now on fails, the first is 1
  *     error:     errno to fail with; 0, for writes: half is written, and the next write finds the disk full
  *     lasting:   every later one fails as well, until faultfs_disarm()
  *   faultfs_disarm() gives the number of operations that failed.
+ *   faultfs_spoil(path, offset, error)
+ *     every pread of that byte of the file that has the path now fails, under whatever name, until an offset of -1 is given.
  */
 
 #define _GNU_SOURCE
@@ -17,6 +19,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -41,6 +44,23 @@ EXPORT int faultfs_disarm(void)
 {
     operation = 0;
     return failed;
+}
+
+static struct stat spoilt;
+static long spoilt_at = -1;
+static int spoilt_error;
+
+EXPORT void faultfs_spoil(const char *path, long offset, int error)
+{
+    spoilt_at = stat(path, &spoilt) == 0 ? offset : -1;
+    spoilt_error = error;
+}
+
+static int is_spoilt(int fd, off_t from, size_t count)
+{
+    struct stat found;
+    return spoilt_at >= from && spoilt_at < from + (off_t)count && fstat(fd, &found) == 0 &&
+           found.st_ino == spoilt.st_ino && found.st_dev == spoilt.st_dev;
 }
 
 static int is_ours(int fd)
@@ -111,6 +131,26 @@ EXPORT ssize_t pwrite64(int fd, const void *data, size_t count, off64_t at)
         errno = error_number ? error_number : EIO;           \
         return -1;                                           \
     }
+
+EXPORT ssize_t read(int fd, void *data, size_t count)
+{
+    FAIL_IF(fails('r', fd))
+    return REAL(read)(fd, data, count);
+}
+
+#define PREAD(name, offset_type)                                                \
+    EXPORT ssize_t name(int fd, void *data, size_t count, offset_type at)       \
+    {                                                                           \
+        if (is_spoilt(fd, at, count)) {                                         \
+            errno = spoilt_error;                                               \
+            return -1;                                                          \
+        }                                                                       \
+        FAIL_IF(fails('r', fd))                                                 \
+        return REAL(name)(fd, data, count, at);                                 \
+    }
+
+PREAD(pread, off_t)
+PREAD(pread64, off64_t)
 
 EXPORT int ftruncate(int fd, off_t length)
 {

@@ -26,7 +26,7 @@ from tests.faultfs.flushes import DISK
 START_NS = instant_ns("2026-03-01")
 ROWS = 2 * 2 * 8                                 # two workloads, energy and hardware, eight quarters of an hour
 FAULTS = {"open EIO": ("o", errno.EIO, 0), "open EMFILE": ("o", errno.EMFILE, 1), "write ENOSPC": ("w", errno.ENOSPC, 1),
-          "link EIO": ("l", errno.EIO, 0)}
+          "link EIO": ("l", errno.EIO, 0), "read EIO": ("r", errno.EIO, 0), "read ESTALE": ("r", errno.ESTALE, 0)}
 
 
 def expecting(state: Path, *, described: bool) -> str:

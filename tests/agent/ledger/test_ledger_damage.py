@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from agent.ledger.at_rest import forget_at_rest
-from agent.ledger.file import FILE_NAME, fault_of
+from agent.ledger.file import FILE_NAME, fault_of, is_damage
 from agent.ledger.journal import Journal
 from agent.ledger.ledger import Ledger
 from agent.ledger.query import LedgerReader, open_for_reading
@@ -358,3 +358,14 @@ def test_a_file_that_says_less_than_was_committed_does_not_set_counters_back(sta
     ledger.close()
     with closing(open_for_reading(state)) as db:
         assert verify(db) == []
+
+
+def test_a_signal_in_the_midst_of_a_seal_is_no_damage(state: Path) -> None:
+    def interrupted(rows: bytes) -> bytes:
+        raise KeyboardInterrupt
+
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.create_function("digest", 1, interrupted)
+        with pytest.raises(sqlite3.OperationalError) as raised:
+            db.execute("SELECT digest(x'00')").fetchall()
+    assert not is_damage(raised.value, state / FILE_NAME)

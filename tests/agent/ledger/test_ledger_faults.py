@@ -1,5 +1,5 @@
-"""Every write, flush and open of a commit, a start or a rescue that the disk can refuse: nothing corrupt, nothing doubled,
-nothing lost."""
+"""Every read, write, flush and open of a commit, a start or a rescue that the disk can refuse: nothing corrupt, nothing
+doubled, nothing lost."""
 
 from __future__ import annotations
 
@@ -44,6 +44,23 @@ def test_rows_of_a_damaged_ledger_wait_for_a_fault_that_passes(tmp_path: Path, r
     assert "none of the rows of ledger.sqlite3.corrupt-20260301T000000Z went over: " in said
     assert "a hard link to it is needed, which this file system does not have (Operation not permitted)" in said
     assert "spans" not in said
+
+
+def test_a_page_that_the_disk_does_not_give_is_no_damage(tmp_path: Path, repository: Path) -> None:
+    """Whichever read of a start or of a commit fails, once or from then on, the next one has every total, and a good file is
+    not set aside. Where one page is never given, a start goes on with every cost as it was, or is refused in a sentence."""
+    cases = on_the_failing_disk("tests.faultfs.reads", tmp_path, repository)
+    assert cases.pop("look") == [None]
+    assert min(cases.pop("opens")) >= 2
+    assert cases.pop("proofs") > 10
+    spots = cases.pop("spots")
+    assert {owner for owner, outcome in spots.items() if "refused" in outcome} == {
+        "sqlite_schema", "seal", "workload", "cost_total"}       # the file's first bytes, and what costs are proven by
+    assert {owner for owner, outcome in spots.items() if outcome == "goes on"} >= {
+        "session", "mark", "host", "correction_run", "device", "device_state", "workload_total", "state_total", "state_cost",
+        "usage", "correction", "summary"}
+    assert min(reads for name, reads in cases.items() if not name.startswith("damaged")) > 10
+    assert min(reads for name, reads in cases.items() if name.startswith("damaged")) > 100
 
 
 def test_the_note_of_a_close_is_gone_for_good_before_a_ledger_is_written_to(tmp_path: Path, repository: Path) -> None:

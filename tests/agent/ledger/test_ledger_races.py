@@ -118,7 +118,7 @@ def test_a_start_waits_for_a_transaction_beside(state: Path, tmp_path: Path) -> 
 
 def test_who_waits_too_long_for_a_file_is_told(state: Path) -> None:
     beside = Beside(state / FILE_NAME)
-    with closing(beside), beside.transaction(), pytest.raises(InUseError), locked(state / FILE_NAME, 0.1):
+    with closing(beside), beside.transaction(), pytest.raises(InUseError), locked(state / FILE_NAME, 0.1, known=False):
         pass
 
 
