@@ -64,21 +64,25 @@ def _live(client: SnapshotClient, interval_ns: int) -> int:
         resized.wake()
 
     def end(signum: int, frame: FrameType | None) -> None:
+        ending.append(signum)                        # Python drops what is raised while an object is freed
         raise KeyboardInterrupt
 
+    ending: list[int] = []
     signal.signal(signal.SIGWINCH, redraw)
+    signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
     sys.stdout.write(_ENTER)
     try:
-        while True:
+        while not ending:
             _draw(client)
             resized.wait(interval_ns)
     except KeyboardInterrupt:
-        return 0
+        pass
     finally:
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()
         resized.close()
+    return 0
 
 
 def _draw(client: SnapshotClient) -> None:

@@ -11,7 +11,6 @@ import itertools
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ from agent.ledger.schema import migrate
 from agent.ledger.seal import require_good_names
 from agent.ledger.standing import WRONG_CONTENT, Standing, count_corrections, read_standing
 from agent.ledger.totals import require_room
-from agent.ledger.unreadable import LASTING_S, BadPages, UnreadableError, let_go
+from agent.ledger.unreadable import LASTING_S, BadPages, UnreadableError, let_go, not_without, wait_a_while
 from agent.ledger.write import Interned, is_committed, write_batch
 from agent.model import FOREVER_NS, Totals, Workload
 from agent.pricing.host_cost import HostState
@@ -60,7 +59,7 @@ class Ledger:
     """The writing side. Used by one thread. ``totals`` and ``set_aside`` are what others may look at."""
 
     def __init__(self, state_dir: Path, utc_ns: int, patience_s: float = LASTING_S,
-                 pause: Callable[[float], object] = time.sleep) -> None:
+                 pause: Callable[[float], object] = wait_a_while) -> None:
         """Open or create the ledger in a directory. Raises LedgerError with a sentence for the operator.
 
         A file that is found damaged is renamed to ``ledger.sqlite3.corrupt-TIME`` and a new one begun, with what the old one
@@ -112,7 +111,7 @@ class Ledger:
             aside = self._replace(fault, utc_ns, at_rest)
         except sqlite3.Error as found:
             if is_read_error(found) and self._disk.look():       # SQLite opens no file without its first bytes
-                raise UnreadableError(_not_without(fault)) from found
+                raise UnreadableError(not_without(fault)) from found
             raise
         if aside.stat().st_size <= SEAL_CHECK_MAX_BYTES:
             # Budgets and tiers start from its rows. Those of a large file, and what fails now, come beside the ticks.
@@ -377,7 +376,7 @@ class Ledger:
         with locked(self.path, _WAIT_S if in_memory else _START_WAIT_S, known=in_memory or at_rest is not None):
             tables, why = self._tables(at_rest)
             if self._read is None and not is_enough(tables) and self._disk.look():
-                raise UnreadableError(_not_without(fault))
+                raise UnreadableError(not_without(fault))
             began = write_replacement(self.path, self._read, tables, aside.name)
             if why and not is_enough(tables):
                 began += f" ({why})"
@@ -399,8 +398,3 @@ class Ledger:
         with contextlib.suppress(sqlite3.Error, OSError):        # the note will do
             since = rerated_since(proven_tables(self.path, self._disk)[0], corrections_of(at_rest.tables))
         return at_rest.tables | since, ""
-
-
-def _not_without(fault: str) -> str:
-    return (f"{fault}, and without it the totals are not proven: copy the ledger to a good disk, "
-            "or move it away to begin anew at zero")

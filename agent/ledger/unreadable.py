@@ -28,6 +28,17 @@ class UnreadableError(OSError):
     """A disk does not give a part of a ledger, and may in a while."""
 
 
+def wait_a_while(seconds: float) -> None:
+    """As a start does before it looks again; a daemon waits so that a signal can end it."""
+    threading.Event().wait(seconds)
+
+
+def not_without(fault: str) -> str:
+    """Why a start is refused, and what to do."""
+    return (f"{fault}, and without it the totals are not proven: copy the ledger to a good disk, "
+            "or move it away to begin anew at zero")
+
+
 class BadPages:
     """The pages of one ledger that its disk does not give, and whether that lasts."""
 
