@@ -120,10 +120,10 @@ def begin_with(fresh: sqlite3.Connection, tables: Tables) -> None:
     """Fill an empty ledger with names and totals, none of which a row stands for yet. What of a table that is not there the
     others tell goes over too."""
     for table, rows in tables.items():
-        fresh.execute(f"DELETE FROM {table}")  # noqa: S608 - names from seal.py
-        _insert(fresh, table, rows)
+        _fill(fresh, table, rows)
     for table, told in _TOLD_BY_OTHERS.items():
-        if table not in tables and not fresh.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").fetchone()[0]:  # noqa: S608
+        filled = f"SELECT EXISTS (SELECT 1 FROM {table})"  # noqa: S608 - names from above
+        if table not in tables and not fresh.execute(filled).fetchone()[0]:
             fresh.execute(told)
     fresh.execute("UPDATE workload_total SET opening_mj = energy_mj, opening_ns = gpu_ns, opening_ug = emissions_ug")
     fresh.execute("UPDATE cost_total SET opening_nano = cost_nano - credit_nano")
@@ -133,13 +133,14 @@ def begin_with(fresh: sqlite3.Connection, tables: Tables) -> None:
 def keep_records(fresh: sqlite3.Connection, tables: Tables) -> None:
     """Of tables that are not all proven, those that stand alone: what was committed, rolled up, re-rated, and is to come."""
     for table in {"session", "mark", "correction_run"} & tables.keys():
-        fresh.execute(f"DELETE FROM {table}")  # noqa: S608 - names from above
-        _insert(fresh, table, tables[table])
+        _fill(fresh, table, tables[table])
 
 
-def _insert(fresh: sqlite3.Connection, table: str, rows: list[Row]) -> None:
+def _fill(fresh: sqlite3.Connection, table: str, rows: list[Row]) -> None:
+    """Have a table hold these rows and no others."""
+    fresh.execute(f"DELETE FROM {table}")  # noqa: S608 - names from seal.py
     if rows:
-        fresh.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)  # noqa: S608
+        fresh.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)  # noqa: S608 - the same names
 
 
 def expect_rows(fresh: sqlite3.Connection, aside: str) -> None:
@@ -168,7 +169,7 @@ class Backfill:
 
     def __call__(self) -> int:
         """Go on until all is over, or stopped; how many rows went over. Raises sqlite3.Error and OSError where the new ledger
-        cannot be written, or the old one not be read for now: what is left is tried again the next time."""
+        cannot be written, or the disk does not give the old one: what is left is tried again the next time."""
         self._rows, self._lost, self._unread = 0, 0, ""
         with contextlib.closing(Beside(self._path)) as beside:
             marks = "SELECT name, value FROM mark WHERE name GLOB ? ORDER BY name DESC"      # usage before correction

@@ -66,15 +66,14 @@ def seal_all(db: sqlite3.Connection, tables: Iterable[str] = SEALED) -> None:
     """Seal what the tables say now. For a file whose content is known to be good: a new one, or one that is migrated."""
     for table in tables:
         db.execute("DELETE FROM seal WHERE name = ?", (table,))
-        db.execute(f"INSERT INTO seal SELECT '{table}', slice, digest FROM ({_digests(table)})")  # noqa: S608 - names from above
+        db.execute(_sealing(table))
 
 
 def seal_span(db: sqlite3.Connection, start_ns: int, end_ns: int) -> None:
     """Seal the rows over time that begin in [start, end), after they were replaced."""
     for table in BY_TIME:
         db.execute("DELETE FROM seal WHERE name = ? AND slice >= ? AND slice < ?", (table, start_ns, end_ns))
-        where = "start_ns >= ? AND start_ns < ?"
-        db.execute(f"INSERT INTO seal SELECT '{table}', slice, digest FROM ({_digests(table, where)})", (start_ns, end_ns))  # noqa: S608
+        db.execute(_sealing(table, "start_ns >= ? AND start_ns < ?"), (start_ns, end_ns))
 
 
 class Touched:
@@ -94,7 +93,7 @@ class Touched:
     def require_good(self, db: sqlite3.Connection) -> None:
         """Raise DatabaseError where one of them is not what was written: it would be sealed as if it were."""
         for table, slices in self._slices.items():
-            now = f"SELECT slice, digest FROM ({_digests(table, _SLICES[table].rows)})"  # noqa: S608
+            now = _digests(table, _SLICES[table].rows)
             for of in slices:
                 found = db.execute(now, of).fetchone()
                 if found is not None and db.execute("SELECT digest FROM seal WHERE name = ? AND slice = ?", (table, found[0])
@@ -104,9 +103,7 @@ class Touched:
     def seal(self, db: sqlite3.Connection) -> None:
         """Seal all that was added, within the caller's transaction."""
         for table, slices in self._slices.items():
-            db.executemany(
-                f"INSERT INTO seal SELECT '{table}', slice, digest FROM ({_digests(table, _SLICES[table].rows)}) "  # noqa: S608
-                "WHERE true ON CONFLICT DO UPDATE SET digest = excluded.digest", slices)
+            db.executemany(_sealing(table, _SLICES[table].rows), slices)
 
 
 def broken(db: sqlite3.Connection, tables: Iterable[str] = SEALED, span_ns: tuple[int, int] | None = None) -> Iterator[str]:
@@ -136,13 +133,20 @@ def require_good(db: sqlite3.Connection, start_ns: int, end_ns: int) -> None:
 def broken_slices(db: sqlite3.Connection, table: str, span_ns: tuple[int, int] | None = None) -> list[str | int]:
     """The slices of a table whose rows and seal differ, one of them missing included."""
     where = "start_ns >= ? AND start_ns < ?" if span_ns is not None else ""
-    seals = f"SELECT slice, digest FROM seal WHERE name = '{table}'"  # noqa: S608
+    seals = f"SELECT slice, digest FROM seal WHERE name = '{table}'"  # noqa: S608 - names from above
     if span_ns is not None:
         seals += " AND slice >= ? AND slice < ?"
     found = db.execute(
-        f"SELECT slice FROM ({_digests(table, where)} UNION ALL {seals}) "  # noqa: S608
+        f"SELECT slice FROM ({_digests(table, where)} UNION ALL {seals}) "  # noqa: S608 - the same
         "GROUP BY slice HAVING COUNT(*) <> 2 OR MIN(digest) IS NOT MAX(digest) ORDER BY slice", (*(span_ns or ()),) * 2)
     return [row[0] for row in found]
+
+
+@functools.cache
+def _sealing(table: str, where: str = "") -> str:
+    """A statement that seals those slices, anew where they have a seal."""
+    return (f"INSERT INTO seal SELECT '{table}', slice, digest FROM ({_digests(table, where)}) "  # noqa: S608 - names from above
+            "WHERE true ON CONFLICT DO UPDATE SET digest = excluded.digest")
 
 
 @functools.cache

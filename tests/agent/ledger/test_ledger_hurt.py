@@ -22,20 +22,16 @@ from agent.ledger.seal import install
 from agent.ledger.verify import verify
 from agent.pricing.pricing import BUCKET_NS
 from agent.units import NS_PER_HOUR
+from tests.agent.ledger.half_a_day import QUARTERS, START_NS, closed_ledger
 from tests.agent.ledger.test_ledger_damage import fall
-from tests.agent.priced import book, instant_ns, pricing, tariff
+from tests.agent.priced import book, pricing, tariff
 
-START_NS = instant_ns("2026-03-01")
-QUARTERS = 48
 ROWS = 2 * 2 * QUARTERS                          # two workloads, energy and hardware
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    ledger = Ledger(tmp_path / "state", START_NS)
-    book(ledger, pricing(tariff(tmp_path, "flat = 1")), START_NS, QUARTERS)
-    ledger.close()
-    return tmp_path / "state"
+    return closed_ledger(tmp_path)
 
 
 def more(ledger: Ledger, tmp_path: Path, quarters: int, session: str) -> None:

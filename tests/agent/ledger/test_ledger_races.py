@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,17 +14,15 @@ import pytest
 from agent.errors import LedgerError
 from agent.ledger.file import FILE_NAME, Beside, InUseError, SetAsideError, locked
 from agent.ledger.ledger import Ledger
-from agent.ledger.query import LedgerReader, open_for_reading
+from agent.ledger.query import LedgerReader
 from agent.ledger.rerate import Rerating
 from agent.ledger.rescue import Backfill
-from agent.ledger.verify import verify
 from agent.pricing.pricing import BUCKET_NS
 from agent.units import NANO
-from tests.agent.priced import book, instant_ns, pricing, tariff
+from tests.agent.ledger.half_a_day import QUARTERS, START_NS, change, closed_ledger, faults
+from tests.agent.priced import book, pricing, tariff
 from tests.agent.records import KEYS
 
-START_NS = instant_ns("2026-03-01")
-QUARTERS = 48
 HOUR_NS = 4 * BUCKET_NS
 # Half a day at 2.5 CNY an hour for hardware, and two kWh a quarter of an hour for 1 CNY each. Re-rated, an hour is for 2 CNY.
 BOOKED_NANO = int(QUARTERS * (2.5 / 4 + 2) * NANO)
@@ -34,10 +31,7 @@ RERATED_NANO = BOOKED_NANO + 4 * 2 * NANO
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    ledger = Ledger(tmp_path / "state", START_NS)
-    book(ledger, pricing(tariff(tmp_path, "flat = 1")), START_NS, QUARTERS)
-    ledger.close()
-    return tmp_path / "state"
+    return closed_ledger(tmp_path)
 
 
 def rerate_an_hour(beside: Beside, tmp_path: Path, before_commit: threading.Event | None = None, hold_s: float = 0) -> None:
@@ -61,16 +55,6 @@ def reported_nano(state: Path) -> int:
     with closing(LedgerReader(state)) as reader:
         (row,) = reader.usage(None, None, (), KEYS, ZoneInfo("UTC"))
     return row.cost_nano
-
-
-def faults(state: Path) -> list[str]:
-    with closing(open_for_reading(state)) as db:
-        return verify(db)
-
-
-def change(state: Path, sql: str) -> None:
-    with closing(sqlite3.connect(state / FILE_NAME)) as db, db:
-        db.execute(sql)
 
 
 def test_a_transaction_beside_is_not_cut_off(state: Path, tmp_path: Path) -> None:

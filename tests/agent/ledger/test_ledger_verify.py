@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +15,7 @@ from agent.ledger.backup import back_up
 from agent.ledger.file import FILE_NAME
 from agent.ledger.ledger import Ledger
 from agent.ledger.query import open_for_reading
-from agent.ledger.verify import verify
+from tests.agent.ledger.half_a_day import change, faults
 from tests.agent.priced import KRONOS, book, instant_ns, pricing, tariff
 
 START_NS = instant_ns("2026-03-01")
@@ -32,16 +31,6 @@ def state(tmp_path: Path) -> Path:
     book(ledger, pricing(None), START_NS, 1, session="unpriced")
     ledger.close()
     return directory
-
-
-def faults(state: Path) -> list[str]:
-    with closing(open_for_reading(state)) as db:
-        return verify(db)
-
-
-def change(state: Path, sql: str) -> None:
-    with closing(sqlite3.connect(state / FILE_NAME)) as db, db:
-        db.execute(sql)
 
 
 def test_a_good_ledger_has_nothing_to_say(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
