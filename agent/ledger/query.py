@@ -141,7 +141,7 @@ class LedgerReader:
             return
         while True:
             first_ns = self._db.execute(
-                f"SELECT MIN(start_ns) FROM {table} WHERE start_ns >= ? AND start_ns < ?", (from_ns, to_ns)).fetchone()[0]  # noqa: S608
+                f"SELECT MIN(start_ns) FROM {table} WHERE start_ns >= ? AND start_ns < ?", (from_ns, to_ns)).fetchone()[0]  # noqa: S608 - names from above
             if first_ns is None:
                 return
             period = period_at(calendar, first_ns, zone)

@@ -158,6 +158,6 @@ def _merge(db: sqlite3.Connection, table: str, key: str, add: str, start_ns: int
               f"WHERE start_ns >= ? AND start_ns < ? GROUP BY {key}")
     groups: list[tuple[Any, ...]] = db.execute(select, (start_ns, end_ns)).fetchall()
     if groups:
-        db.execute(f"DELETE FROM {table} WHERE start_ns >= ? AND start_ns < ?", (start_ns, end_ns))  # noqa: S608
+        db.execute(f"DELETE FROM {table} WHERE start_ns >= ? AND start_ns < ?", (start_ns, end_ns))  # noqa: S608 - names from above
         db.executemany(add, [(start_ns, *group[:-1], end_ns - start_ns) for group in groups])
     return sum(group[-1] for group in groups)

@@ -156,12 +156,12 @@ def _digests(table: str, where: str = "") -> str:
     # An integer is its own literal; one that has become NULL is nothing at all.
     literals = ", ".join(name if kind == "INTEGER" else f"quote({name})" for name, kind in columns)
     line = f"printf('{','.join(['%s'] * len(columns))}', {literals})"
-    rows = f"SELECT {_SLICES[table].name} AS slice, {line} AS line FROM {table}"  # noqa: S608
+    rows = f"SELECT {_SLICES[table].name} AS slice, {line} AS line FROM {table}"  # noqa: S608 - names from above
     if where:
         rows += f" WHERE {where}"
     # As bytes: a damaged text may be none that Python can read.
     rows += f" ORDER BY {', '.join(key)}"
-    return f"SELECT slice, digest(CAST(group_concat(line, char(10)) AS BLOB)) AS digest FROM ({rows}) GROUP BY slice"  # noqa: S608
+    return f"SELECT slice, digest(CAST(group_concat(line, char(10)) AS BLOB)) AS digest FROM ({rows}) GROUP BY slice"  # noqa: S608 - names from above
 
 
 @functools.cache

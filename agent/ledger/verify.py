@@ -23,14 +23,14 @@ def _compared(key: str, stands: str, rows: str) -> str:
 
 def _workload(total: str, opening: str, column: str) -> str:
     return _compared(
-        "uuid, workload", f"SELECT uuid, workload, {total} - {opening} AS amount FROM workload_total",  # noqa: S608
-        f"SELECT uuid, workload, SUM({column}) AS amount FROM {_ALL_ROWS} GROUP BY uuid, workload")  # noqa: S608
+        "uuid, workload", f"SELECT uuid, workload, {total} - {opening} AS amount FROM workload_total",  # noqa: S608 - names from above
+        f"SELECT uuid, workload, SUM({column}) AS amount FROM {_ALL_ROWS} GROUP BY uuid, workload")  # noqa: S608 - names from above
 
 
 def _summary(column: str) -> str:
     return _compared(
-        "start_ns, workload, currency", f"SELECT start_ns, workload, currency, {column} AS amount FROM summary",  # noqa: S608
-        f"SELECT start_ns, workload, currency, SUM({column}) AS amount FROM {_ALL_ROWS} "  # noqa: S608
+        "start_ns, workload, currency", f"SELECT start_ns, workload, currency, {column} AS amount FROM summary",  # noqa: S608 - names from above
+        f"SELECT start_ns, workload, currency, SUM({column}) AS amount FROM {_ALL_ROWS} "  # noqa: S608 - names from above
         "GROUP BY start_ns, workload, currency")
 
 
@@ -44,7 +44,7 @@ _CHECKS: Final = {
     "cost less credit in nano-units and the rows'": _compared(
         "uuid, workload, component, currency",
         "SELECT uuid, workload, component, currency, cost_nano - credit_nano - opening_nano AS amount FROM cost_total",
-        f"SELECT uuid, workload, component, currency, SUM(cost_nano) AS amount FROM {_ALL_ROWS} "  # noqa: S608
+        f"SELECT uuid, workload, component, currency, SUM(cost_nano) AS amount FROM {_ALL_ROWS} "  # noqa: S608 - names from above
         "GROUP BY uuid, workload, component, currency"),
     # Cost may be negative: a credit, or a correction whose span was lost. The others are not.
     "what a total began with and what it can have begun with": (
